@@ -1,0 +1,325 @@
+"""The scheduler's promises, over random histories and in single scenes."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import thunderctl.core
+from thunderctl.core import events as ev
+from thunderctl.core.effects import Admit, Paused, ReclaimEnvironment, Reject, Restored
+from thunderctl.core.policies import POLICIES, make_policy
+from thunderctl.core.program import TRANSITIONS, IllegalTransition, Phase, Program, Status, Verb
+from thunderctl.core.scheduler import Scheduler
+
+FORBIDDEN = {"asyncio", "socket", "threading", "time", "random", "os", "subprocess", "pathlib", "aiohttp", "docker"}
+
+
+def test_the_core_imports_nothing_that_touches_the_world() -> None:
+    for file in Path(thunderctl.core.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                assert name.split(".")[0] not in FORBIDDEN, f"{file.name} imports {name}"
+
+
+@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("phase", list(Phase))
+@pytest.mark.parametrize("verb", list(Verb))
+def test_only_transitions_of_the_table_happen_and_others_change_nothing(status: Status, phase: Phase, verb: Verb) -> None:
+    program = Program("p", 0.0, status=status, phase=phase)
+    target = TRANSITIONS.get(((status, phase), verb))
+    if target is None:
+        with pytest.raises(IllegalTransition, match="p: "):
+            program.apply(verb)
+        assert (program.status, program.phase) == (status, phase)
+    else:
+        program.apply(verb)
+        assert (program.status, program.phase) == target
+
+
+PROGRAMS = [f"p{n}" for n in range(6)]
+WORKERS = ["w0", "w1"]
+CALLS = [f"c{n}" for n in range(12)]
+tokens = st.integers(0, 700)
+an_event = st.one_of(
+    st.builds(ev.CallArrived, st.sampled_from(CALLS), st.sampled_from(PROGRAMS), tokens),
+    st.builds(ev.CallArrived, st.sampled_from(CALLS), st.sampled_from(PROGRAMS), tokens),
+    st.builds(ev.FirstToken, st.sampled_from(CALLS)),
+    st.builds(ev.CallProgress, st.sampled_from(CALLS), tokens),
+    st.builds(ev.CallFinished, st.sampled_from(CALLS), tokens, st.integers(0, 300), st.integers(0, 90)),
+    st.builds(ev.CallFinished, st.sampled_from(CALLS), tokens, st.integers(0, 300), st.integers(0, 90)),
+    st.builds(ev.CallFailed, st.sampled_from(CALLS)),
+    st.builds(ev.CallBounced, st.sampled_from(CALLS)),
+    st.builds(ev.CallCancelled, st.sampled_from(CALLS)),
+    st.builds(ev.ToolStarted, st.sampled_from(PROGRAMS)),
+    st.builds(ev.ToolFinished, st.sampled_from(PROGRAMS), st.just(1.0)),
+    st.builds(ev.ProgramReleased, st.sampled_from(PROGRAMS)),
+    st.builds(ev.WorkerUp, st.sampled_from(WORKERS), st.integers(100, 2000), st.sampled_from([0.0, 200.0])),
+    st.builds(ev.WorkerDraining, st.sampled_from(WORKERS)),
+    st.builds(ev.WorkerLost, st.sampled_from(WORKERS)),
+    st.just(ev.Timer()),
+)
+histories = st.lists(st.tuples(an_event, st.floats(-1, 8)), max_size=60)
+
+
+def drive(policy: str, history: list[tuple[ev.Event, float]], *, check: bool = True) -> list[str]:
+    scheduler = Scheduler(make_policy(policy), program_ttl_s=30)
+    seen = []
+    now = 0.0
+    for event, step in [(ev.WorkerUp("w0", 1000, 200.0), 0.0), *history]:
+        now += step
+        seen += [repr(e) for e in scheduler.handle(event, now)]
+        if check:
+            scheduler.check()
+            deadline = scheduler.next_deadline()
+            assert deadline is None or deadline == deadline  # a number, never NaN
+    return seen
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(history=histories)
+@settings(max_examples=150, deadline=None)
+def test_every_invariant_holds_after_every_event_of_any_history(policy: str, history: list[tuple[ev.Event, float]]) -> None:
+    drive(policy, history)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(history=histories)
+@settings(max_examples=30, deadline=None)
+def test_the_same_events_give_the_same_effects(policy: str, history: list[tuple[ev.Event, float]]) -> None:
+    through_the_journal = [(ev.from_record(ev.to_record(event)), step) for event, step in history]
+    assert drive(policy, history, check=False) == drive(policy, through_the_journal, check=False)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(history=histories)
+@settings(max_examples=100, deadline=None)
+def test_each_call_is_admitted_or_rejected_at_most_once_unless_it_bounced(
+    policy: str, history: list[tuple[ev.Event, float]]
+) -> None:
+    scheduler = Scheduler(make_policy(policy))
+    open_calls: dict[str, str] = {}
+    now = 0.0
+    for event, step in [(ev.WorkerUp("w0", 1000, 200.0), 0.0), *history]:
+        now += step
+        if isinstance(event, ev.CallBounced | ev.CallFailed | ev.CallCancelled | ev.CallFinished):
+            open_calls.pop(event.call, None)
+        for effect in scheduler.handle(event, now):
+            if isinstance(effect, Admit):
+                assert open_calls.get(effect.call) != "admitted"
+                open_calls[effect.call] = "admitted"
+            elif isinstance(effect, Reject):
+                assert open_calls.get(effect.call) != "admitted"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(sizes=st.lists(st.integers(1, 1500), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_every_held_call_is_admitted_in_the_end_even_if_it_is_larger_than_the_worker(policy: str, sizes: list[int]) -> None:
+    scheduler = Scheduler(make_policy(policy))
+    scheduler.handle(ev.WorkerUp("w0", 1000, 200.0), 0.0)
+    waiting: set[str] = set()
+    admitted: list[str] = []
+    now = 0.0
+    for n, size in enumerate(sizes):
+        waiting.add(f"c{n}")
+        admitted += [e.call for e in scheduler.handle(ev.CallArrived(f"c{n}", f"p{n}", size), now) if isinstance(e, Admit)]
+    while waiting:
+        if admitted:
+            call = admitted.pop(0)
+            waiting.discard(call)
+            now += 0.5
+            size = sizes[int(call[1:])]
+            effects = scheduler.handle(ev.CallFinished(call, size, 0, 5), now)
+        else:
+            deadline = scheduler.next_deadline()
+            assert deadline is not None, f"{waiting} would wait for ever"
+            now = max(now, deadline)
+            effects = scheduler.handle(ev.Timer(), now)
+        admitted += [e.call for e in effects if isinstance(e, Admit)]
+        scheduler.check()
+
+
+def up(policy: str, capacity: int = 1000, workers: int = 1, **options: float) -> Scheduler:
+    scheduler = Scheduler(make_policy(policy, options))
+    for n in range(workers):
+        scheduler.handle(ev.WorkerUp(f"w{n}", capacity, capacity / 20), 0.0)
+    return scheduler
+
+
+def step(scheduler: Scheduler, program: str, prompt: int, at: float, *, answer: int = 10) -> None:
+    """One admitted call of ``program``, from arrival to end at the same moment."""
+    effects = scheduler.handle(ev.CallArrived(f"{program}-{at}", program, prompt), at)
+    assert any(isinstance(e, Admit) for e in effects), effects
+    scheduler.handle(ev.CallFinished(f"{program}-{at}", prompt, 0, answer), at)
+
+
+def test_baseline_admits_everything_at_once_and_keeps_a_program_where_it_was() -> None:
+    scheduler = up("baseline", workers=2)
+    for n in range(40):
+        step(scheduler, f"p{n % 4}", 900, float(n))
+    places = {p.id: p.worker for p in scheduler.programs.values()}
+    assert sorted(places.values()) == ["w0", "w0", "w1", "w1"]
+    step(scheduler, "p0", 900, 50.0)
+    assert scheduler.programs["p0"].worker == places["p0"]
+
+
+def test_round_robin_deals_calls_out_in_turn() -> None:
+    scheduler = Scheduler(make_policy("baseline", {"route": "round-robin"}))
+    for n in range(2):
+        scheduler.handle(ev.WorkerUp(f"w{n}", 1000), 0.0)
+    seen = []
+    for n in range(4):
+        effects = scheduler.handle(ev.CallArrived(f"c{n}", "p", 10), float(n))
+        seen += [e.worker for e in effects if isinstance(e, Admit)]
+        scheduler.handle(ev.CallFinished(f"c{n}", 10, 0, 1), float(n))
+    assert seen == ["w0", "w1", "w0", "w1"]
+
+
+def test_paper_pauses_acting_before_reasoning_and_the_shortest_first() -> None:
+    scheduler = up("paper", decay_base=1.0)
+    scheduler.handle(ev.CallArrived("r", "reasoner", 100), 0.0)
+    for name, size in (("small", 150), ("large", 400), ("middle", 250)):
+        step(scheduler, name, size, 1.0)
+    effects = scheduler.handle(ev.CallProgress("r", 400), 10.0)  # 100+400 reasoning, 800 acting + answers
+    paused = [e.program for e in effects if isinstance(e, Paused)]
+    assert paused == ["small", "middle"]
+    assert scheduler.workers["w0"].used(10.0) <= 1000
+
+
+def test_paper_restores_programs_that_wait_with_a_call_before_those_that_act() -> None:
+    scheduler = up("paper", decay_base=1.0)
+    scheduler.handle(ev.CallArrived("r", "reasoner", 950), 0.0)
+    assert not any(isinstance(e, Admit) for e in scheduler.handle(ev.CallArrived("b", "big", 600), 0.1))
+    assert not any(isinstance(e, Admit) for e in scheduler.handle(ev.CallArrived("s", "small", 300), 0.2))
+    scheduler.handle(ev.CallFinished("r", 950, 0, 10), 0.3)
+    scheduler.handle(ev.ProgramReleased("reasoner"), 0.4)
+    effects = scheduler.handle(ev.Timer(), scheduler.next_deadline() or 0)
+    assert {e.program for e in effects if isinstance(e, Restored)} == {"small", "big"}
+
+
+def test_thunder_restores_on_the_event_that_makes_room_not_on_a_tick() -> None:
+    scheduler = up("thunder")
+    scheduler.handle(ev.CallArrived("a", "first", 800), 0.0)
+    scheduler.handle(ev.CallArrived("b", "second", 600), 0.1)
+    scheduler.handle(ev.CallFinished("a", 800, 0, 10), 0.2)
+    effects = scheduler.handle(ev.ProgramReleased("first"), 0.3)
+    assert Admit("b", "second", "w0", pytest.approx(0.2)) in effects  # type: ignore[arg-type]
+    assert ReclaimEnvironment("first") in effects
+
+
+def test_thunder_lets_go_of_a_context_whose_tool_outlasts_the_break_even_time() -> None:
+    scheduler = up("thunder")  # capacity 1000, prefill 50/s: half-life 20 s
+    step(scheduler, "slow-tool", 800, 0.0)
+    assert not any(isinstance(e, Admit) for e in scheduler.handle(ev.CallArrived("n", "new", 500), 0.0))
+    deadline = scheduler.next_deadline()
+    assert deadline is not None and 10 < deadline < 40
+    effects = scheduler.handle(ev.Timer(), deadline)
+    assert any(isinstance(e, Admit) and e.call == "n" for e in effects)
+
+
+def test_thunder_sends_a_program_home_and_elsewhere_only_after_it_waited() -> None:
+    scheduler = up("thunder", workers=2)
+    step(scheduler, "homesick", 600, 0.0)
+    home = scheduler.programs["homesick"].worker
+    other = "w1" if home == "w0" else "w0"
+    scheduler.handle(ev.WorkerDraining(other), 0.0)
+    scheduler.handle(ev.CallArrived("x", "guest", 700), 0.0)  # held: does not fit beside homesick
+    scheduler.handle(ev.WorkerUp(other, 100, 50.0), 0.0)
+    scheduler.handle(ev.WorkerUp(other, 1000, 50.0), 30.0)
+    assert scheduler.programs["guest"].worker == other
+    scheduler.handle(ev.CallArrived("y", "homesick", 990), 30.0)
+    scheduler.check()
+    assert scheduler.programs["homesick"].worker == home
+
+
+def test_thunder_never_starves_a_large_program_for_small_ones() -> None:
+    scheduler = up("thunder", ageing_s=10.0)
+    running = [e.program for e in scheduler.handle(ev.CallArrived("s0", "small0", 400), 0.0) if isinstance(e, Restored)]
+    scheduler.handle(ev.CallArrived("big", "big", 950), 0.0)
+    for n in range(1, 200):  # small programs never stop coming, and always outnumber what fits
+        now = n / 2
+        effects = scheduler.handle(ev.CallArrived(f"s{n}", f"small{n}", 400), now)
+        if running:
+            done = running.pop(0)
+            scheduler.handle(ev.CallFinished("s" + done[5:], 400, 0, 1), now)
+            effects += scheduler.handle(ev.ProgramReleased(done), now)
+        running += [e.program for e in effects if isinstance(e, Restored)]
+        if "big" in running:
+            break
+    assert "big" in running and now < 30
+
+
+def test_a_cancelled_held_call_leaves_no_ghost() -> None:
+    scheduler = up("thunder")
+    scheduler.handle(ev.CallArrived("a", "first", 900), 0.0)
+    scheduler.handle(ev.CallArrived("b", "second", 600), 0.1)
+    scheduler.handle(ev.CallCancelled("b"), 0.2)
+    assert scheduler.programs["second"].phase is Phase.ACTING
+    scheduler.handle(ev.ProgramReleased("second"), 0.3)
+    assert list(scheduler.programs) == ["first"] and list(scheduler.calls) == ["a"]
+
+
+def test_releasing_a_waiting_program_rejects_its_call_instead_of_sending_it() -> None:
+    scheduler = up("thunder")
+    scheduler.handle(ev.CallArrived("a", "first", 900), 0.0)
+    scheduler.handle(ev.CallArrived("b", "second", 600), 0.1)
+    effects = scheduler.handle(ev.ProgramReleased("second"), 0.2)
+    assert [e.status for e in effects if isinstance(e, Reject)] == [409]
+    assert not any(isinstance(e, Admit) for e in effects)
+
+
+def test_a_silent_program_is_released_and_its_environment_reclaimed() -> None:
+    scheduler = Scheduler(make_policy("thunder"), program_ttl_s=60)
+    scheduler.handle(ev.WorkerUp("w0", 1000), 0.0)
+    step(scheduler, "quiet", 100, 1.0)
+    assert scheduler.next_deadline() == 61.0
+    assert ReclaimEnvironment("quiet") in scheduler.handle(ev.Timer(), 61.0)
+    assert not scheduler.programs
+
+
+def test_a_tool_that_runs_keeps_its_program_from_being_taken_for_silent() -> None:
+    scheduler = Scheduler(make_policy("thunder"), program_ttl_s=60)
+    scheduler.handle(ev.WorkerUp("w0", 1000), 0.0)
+    step(scheduler, "busy", 100, 1.0)
+    scheduler.handle(ev.ToolStarted("busy"), 2.0)
+    scheduler.handle(ev.Timer(), 500.0)
+    assert "busy" in scheduler.programs
+
+
+def test_calls_are_refused_with_a_retry_time_while_no_worker_is_up() -> None:
+    scheduler = Scheduler(make_policy("thunder"))
+    effects = scheduler.handle(ev.CallArrived("a", "p", 100), 0.0)
+    assert [(e.status, e.retry_after_s > 0) for e in effects if isinstance(e, Reject)] == [(503, True)]
+    assert not scheduler.programs
+
+
+def test_programs_of_a_lost_worker_go_on_elsewhere() -> None:
+    scheduler = up("thunder", workers=2)
+    step(scheduler, "p", 300, 0.0)
+    scheduler.handle(ev.WorkerLost(scheduler.programs["p"].worker or ""), 1.0)
+    effects = scheduler.handle(ev.CallArrived("c", "p", 310), 2.0)
+    assert [e.worker for e in effects if isinstance(e, Admit)] == list(scheduler.workers)
+
+
+def test_parallel_calls_of_a_program_each_count() -> None:
+    scheduler = up("thunder")
+    scheduler.handle(ev.CallArrived("a", "p", 300), 0.0)
+    scheduler.handle(ev.CallArrived("b", "p", 300), 0.0)
+    assert scheduler.workers["w0"].reasoning == 600
+
+
+def test_a_policy_or_option_that_does_not_exist_is_named_with_what_there_is() -> None:
+    with pytest.raises(ValueError, match="did you mean 'thunder'"):
+        make_policy("thundr")
+    with pytest.raises(ValueError, match="did you mean 'half_life_s'"):
+        make_policy("thunder", {"half_life": 3})
+    with pytest.raises(ValueError, match="must be like"):
+        make_policy("thunder", {"half_life_s": "long"})

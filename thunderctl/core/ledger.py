@@ -1,0 +1,184 @@
+"""Token sums of one worker, kept incrementally: an event costs O(1), never a scan.
+
+What is taken out of a sum is exactly what was put in: the ledger remembers each program's entry, so counts that
+change between the two cannot leave a residue behind.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from thunderctl.core.cost import CostModel
+from thunderctl.core.program import Phase
+
+
+class FadingSum:
+    """Σ cᵢ·2^(−(now−tᵢ)/half_life) as one running scalar (f(t) of arXiv 2602.13692, section 4.3, is half_life 1 s).
+
+    ``half_life`` in seconds; ``math.inf`` means that nothing fades. A clock that steps back is read as standing still.
+    """
+
+    __slots__ = ("half_life", "_at", "_value", "_count")
+
+    def __init__(self, half_life: float = math.inf) -> None:
+        self.half_life = half_life
+        self._value = 0.0
+        self._at = 0.0
+        self._count = 0
+
+    def _advance(self, now: float) -> None:
+        if now > self._at:
+            if self._value:
+                self._value *= 2.0 ** (-(now - self._at) / self.half_life)
+            self._at = now
+
+    def weight(self, since: float, now: float) -> float:
+        """Share of an entry put in at ``since`` that still counts."""
+        return float(2.0 ** (-max(0.0, max(now, self._at) - since) / self.half_life))
+
+    def add(self, tokens: int, since: float, now: float) -> None:
+        self._advance(now)
+        self._value += tokens * self.weight(since, now)
+        self._count += 1
+
+    def remove(self, tokens: int, since: float, now: float) -> None:
+        self._advance(now)
+        self._count -= 1
+        # An empty sum is exactly zero: rounding errors end with the last entry.
+        self._value = 0.0 if self._count == 0 else max(0.0, self._value - tokens * self.weight(since, now))
+
+    def read(self, now: float) -> float:
+        self._advance(now)
+        return self._value
+
+    def seconds_until(self, target: float, now: float) -> float:
+        """Seconds until fading alone brings the sum down to ``target``; infinite if it never does."""
+        value = self.read(now)
+        if value <= target:
+            return 0.0
+        if target <= 0 or math.isinf(self.half_life):
+            return math.inf
+        return self.half_life * math.log2(value / target)
+
+
+@dataclass(slots=True)
+class Entry:
+    """What one ACTIVE program counts for on its worker."""
+
+    tokens: int
+    phase: Phase
+    since: float
+
+
+@dataclass(slots=True)
+class WorkerLedger:
+    """Capacity and use of one worker, all in KV tokens."""
+
+    name: str
+    capacity: int
+    prefill_tokens_per_s: float
+    fading: FadingSum
+    draining: bool = False
+    reasoning: int = 0
+    """Σ tokens of its ACTIVE programs that are REASONING."""
+    acting: int = 0
+    """Σ tokens of its ACTIVE programs that are ACTING, unfaded."""
+    reasoning_programs: int = 0
+    entries: dict[str, Entry] = field(default_factory=dict)
+    cost: CostModel = field(default_factory=CostModel)
+
+    def put(self, program: str, tokens: int, phase: Phase, since: float, now: float) -> None:
+        """Count ``program`` with these figures, in place of whatever it counted for before."""
+        self.drop(program, now)
+        self.entries[program] = Entry(tokens, phase, since)
+        if phase is Phase.REASONING:
+            self.reasoning += tokens
+            self.reasoning_programs += 1
+        else:
+            self.acting += tokens
+            self.fading.add(tokens, since, now)
+
+    def drop(self, program: str, now: float) -> None:
+        """Stop counting ``program``; nothing happens if it was not counted."""
+        entry = self.entries.pop(program, None)
+        if entry is None:
+            return
+        if entry.phase is Phase.REASONING:
+            self.reasoning -= entry.tokens
+            self.reasoning_programs -= 1
+        else:
+            self.acting -= entry.tokens
+            self.fading.remove(entry.tokens, entry.since, now)
+
+    def used(self, now: float) -> float:
+        """Σ reasoning + Σ acting·f(t): the left side of the paper's thrashing test (section 4.3)."""
+        return self.reasoning + self.fading.read(now)
+
+    def faded_use_of(self, program: str, now: float) -> float:
+        """What dropping ``program`` would take off :meth:`used`."""
+        entry = self.entries[program]
+        if entry.phase is Phase.REASONING:
+            return entry.tokens
+        return entry.tokens * self.fading.weight(entry.since, now)
+
+    def mismatches(self, now: float) -> list[str]:
+        """Differences between the sums and a fresh count, in words; empty if the ledger is right."""
+        reasoning = sum(e.tokens for e in self.entries.values() if e.phase is Phase.REASONING)
+        acting = [e for e in self.entries.values() if e.phase is Phase.ACTING]
+        faded = sum(e.tokens * self.fading.weight(e.since, now) for e in acting)
+        found = []
+        if reasoning != self.reasoning:
+            found.append(f"{self.name}: reasoning {self.reasoning}, counted {reasoning}")
+        if sum(e.tokens for e in acting) != self.acting:
+            found.append(f"{self.name}: acting {self.acting}, counted {sum(e.tokens for e in acting)}")
+        if not math.isclose(faded, self.fading.read(now), rel_tol=1e-6, abs_tol=1.0):
+            found.append(f"{self.name}: faded {self.fading.read(now)}, counted {faded}")
+        if self.reasoning_programs != len(self.entries) - len(acting):
+            found.append(f"{self.name}: {self.reasoning_programs} reasoning programs counted wrongly")
+        return found
+
+
+K = TypeVar("K", int, float, tuple[float, int])
+
+
+class LazyHeap(Generic[K]):
+    """A priority queue of names whose entries can be removed or re-keyed in O(log n).
+
+    Outdated entries stay in the heap until they surface. Equal keys come out in the order they were put in.
+    """
+
+    __slots__ = ("_heap", "_live", "_serial")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[K, int, str]] = []
+        self._live: dict[str, int] = {}
+        self._serial = 0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._live
+
+    def put(self, name: str, key: K) -> None:
+        self._serial += 1
+        self._live[name] = self._serial
+        heapq.heappush(self._heap, (key, self._serial, name))
+        if len(self._heap) > 2 * len(self._live) + 64:
+            self._heap = [item for item in self._heap if self._live.get(item[2]) == item[1]]
+            heapq.heapify(self._heap)
+
+    def remove(self, name: str) -> None:
+        self._live.pop(name, None)
+
+    def first(self) -> tuple[K, str] | None:
+        """The smallest key and its name, left in place."""
+        while self._heap:
+            key, serial, name = self._heap[0]
+            if self._live.get(name) == serial:
+                return key, name
+            heapq.heappop(self._heap)
+        return None

@@ -1,0 +1,129 @@
+"""What a program is, and every state change it may go through.
+
+Two rules: each transition of status and phase is a row of ``TRANSITIONS``; and nothing here knows of workers'
+capacity, policies or queues.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """What the agent is doing (ThunderAgent, arXiv 2602.13692, section 4.1)."""
+
+    REASONING = "reasoning"
+    """A model call is in flight or waits for admission."""
+    ACTING = "acting"
+    """A tool runs, or the agent thinks by itself: no call exists."""
+
+
+class Status(StrEnum):
+    """What the scheduler decided about the program (same section)."""
+
+    ACTIVE = "active"
+    """It holds KV capacity on its worker; its calls are admitted at once."""
+    PAUSED = "paused"
+    """It holds none; its calls are held until it is restored."""
+    TERMINATED = "terminated"
+
+
+class Verb(StrEnum):
+    CALL = "call"
+    REST = "rest"
+    PAUSE = "pause"
+    RESTORE = "restore"
+    RELEASE = "release"
+
+
+State = tuple[Status, Phase]
+
+NEW: State = (Status.PAUSED, Phase.ACTING)
+"""A program nobody heard of: it holds nothing. Its first call moves it on."""
+
+TRANSITIONS: dict[tuple[State, Verb], State] = {
+    ((Status.ACTIVE, Phase.ACTING), Verb.CALL): (Status.ACTIVE, Phase.REASONING),
+    ((Status.PAUSED, Phase.ACTING), Verb.CALL): (Status.PAUSED, Phase.REASONING),
+    ((Status.ACTIVE, Phase.REASONING), Verb.REST): (Status.ACTIVE, Phase.ACTING),
+    ((Status.PAUSED, Phase.REASONING), Verb.REST): (Status.PAUSED, Phase.ACTING),
+    ((Status.ACTIVE, Phase.ACTING), Verb.PAUSE): (Status.PAUSED, Phase.ACTING),
+    ((Status.ACTIVE, Phase.REASONING), Verb.PAUSE): (Status.PAUSED, Phase.REASONING),
+    ((Status.PAUSED, Phase.ACTING), Verb.RESTORE): (Status.ACTIVE, Phase.ACTING),
+    ((Status.PAUSED, Phase.REASONING), Verb.RESTORE): (Status.ACTIVE, Phase.REASONING),
+    ((Status.ACTIVE, Phase.ACTING), Verb.RELEASE): (Status.TERMINATED, Phase.ACTING),
+    ((Status.PAUSED, Phase.ACTING), Verb.RELEASE): (Status.TERMINATED, Phase.ACTING),
+}
+"""Every legal change. A program that still reasons is released by ending its calls first (REST), then RELEASE."""
+
+
+class IllegalTransition(ValueError):
+    """A state change that ``TRANSITIONS`` does not list; nothing was changed."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One model call of a program, from its arrival until its one outcome."""
+
+    id: str
+    program: str
+    prompt_tokens: int
+    """Estimate until the engine's ``usage`` says the truth."""
+    arrived: float
+    worker: str | None = None
+    """Where it was admitted; ``None`` while it is held."""
+    admitted: float | None = None
+    first_token: float | None = None
+    output_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """KV tokens this call occupies on its worker once prefilled."""
+        return self.prompt_tokens + self.output_tokens
+
+
+@dataclass(slots=True)
+class Program:
+    """⟨id, context tokens, worker, phase, status⟩ (section 4.1), plus one record for each call in flight."""
+
+    id: str
+    arrived: float
+    group: str | None = None
+    parent: str | None = None
+    status: Status = NEW[0]
+    phase: Phase = NEW[1]
+    worker: str | None = None
+    """Where it is ACTIVE; ``None`` while it is PAUSED."""
+    origin: str | None = None
+    """The worker that most likely still caches its context."""
+    context_tokens: int = 0
+    """Length of its context after the last finished call."""
+    calls: dict[str, Call] = field(default_factory=dict)
+    since: float = 0.0
+    """Start of the present phase, or the end of the last tool if that is later."""
+    paused_since: float | None = None
+    """Start of the present pause while a call of it waits; ``None`` when nobody waits."""
+    pause_when_rested: bool = False
+    steps: int = 0
+    pauses: int = 0
+    waited_s: float = 0.0
+    """Seconds its calls spent held, over its whole life."""
+
+    def apply(self, verb: Verb) -> None:
+        """Change state by ``verb``; ``IllegalTransition`` if the table has no such row."""
+        target = TRANSITIONS.get(((self.status, self.phase), verb))
+        if target is None:
+            raise IllegalTransition(f"program {self.id}: {verb} while {self.status} and {self.phase}")
+        self.status, self.phase = target
+
+    @property
+    def tokens(self) -> int:
+        """KV tokens it needs: its resting context, or the sum over its calls, each counted (they run in parallel)."""
+        if not self.calls:
+            return self.context_tokens
+        return sum(call.tokens for call in self.calls.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that a worker is answering."""
+        return sum(1 for call in self.calls.values() if call.worker is not None)

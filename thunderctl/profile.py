@@ -1,0 +1,172 @@
+"""What a profile may say: the schema, units and defaults of every key.
+
+Reading files, ``extends:``, overrides and error positions live in ``profile_files.py``; nothing here does I/O.
+Unknown keys are refused everywhere. Sizes are in the unit that the key's name ends in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class EngineSpec(_Section):
+    """Which vLLM runs, and where its interpreter comes from."""
+
+    kind: Literal["cpu", "cuda", "external"] = "cpu"
+    """``cpu`` and ``cuda`` are installed on first use; ``external`` means servers that somebody else runs."""
+    version: str | None = None
+    """vLLM version; without it the version that this thunderctl was locked to."""
+    python: Path | None = None
+    """An existing interpreter that has vLLM; nothing is installed then."""
+
+
+class ModelSpec(_Section):
+    """The model that every worker serves."""
+
+    source: str = "small"
+    """``small`` (a four-layer random Llama, generated locally), a folder, or a Hugging Face name."""
+    served_name: str | None = None
+    """Name that clients use; without it the source's own name."""
+    revision: str | None = None
+    max_model_len: int | None = Field(None, gt=0)
+    """Longest context in tokens; without it the model's own."""
+    dtype: str | None = None
+    load_format: str | None = None
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
+    trust_remote_code: bool = False
+
+
+class WorkerSpec(_Section):
+    """How many vLLM servers, and how each is sized. One server is one data-parallel worker."""
+
+    count: int = Field(1, ge=1, le=256)
+    tensor_parallel: int = Field(1, ge=1)
+    gpus: list[int] | None = None
+    """GPU indices to use, dealt out in blocks of ``tensor_parallel``; without it 0, 1, 2, …"""
+    kv_tokens: int | None = Field(None, gt=0)
+    """KV capacity of each worker in tokens (rounded down to whole blocks); without it what the engine finds."""
+    kv_gib: float | None = Field(None, gt=0)
+    """CPU engine only: memory set aside for the KV cache, in GiB."""
+    block_size: int | None = Field(None, gt=0)
+    """Tokens in a KV block; the CPU engine wants a multiple of 32."""
+    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
+    max_num_seqs: int | None = Field(None, gt=0)
+    max_num_batched_tokens: int | None = Field(None, gt=0)
+    threads: int | None = Field(None, gt=0)
+    """CPU engine only: OpenMP threads; without it the number of cores."""
+    replay: bool = False
+    """Load the logits processor that lets a request carry a recorded answer (``vllm_xargs.replay``)."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Extra environment variables of the server process."""
+    extra_args: list[str] = Field(default_factory=list)
+    """Appended to the ``vllm serve`` line as they are."""
+    urls: list[str] = Field(default_factory=list)
+    """``external`` only: base URLs of the servers, without ``/v1``."""
+    startup_timeout_s: float = Field(600, gt=0)
+    stop_grace_s: float = Field(10, gt=0)
+    """Seconds between SIGTERM and SIGKILL."""
+
+
+class SchedulerSpec(_Section):
+    """Which policy schedules programs, and its knobs (see ``thunderctl/core/policies``)."""
+
+    policy: str = "thunder"
+    options: dict[str, float | int | bool | str] = Field(default_factory=dict)
+
+
+class GatewaySpec(_Section):
+    """The HTTP door that agents use."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(0, ge=0, le=65535)
+    """0 lets the kernel choose; ``thunderctl status`` tells which."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key clients must send. Required off loopback."""
+    max_body_mib: float = Field(64, gt=0)
+    connections_per_worker: int = Field(2048, gt=0)
+    connect_timeout_s: float = Field(5, gt=0)
+    read_timeout_s: float = Field(3600, gt=0)
+    """Longest silence of a worker in the middle of an answer."""
+    retries: int = Field(2, ge=0, le=10)
+    """Further attempts after a failed connection; never once a byte of the answer has arrived."""
+    program_ttl_s: float = Field(1800, gt=0)
+    """A program that was silent for so long is released."""
+
+
+class ToolEnvironmentSpec(_Section):
+    """Where tools run, and what an environment may use at most."""
+
+    backend: Literal["auto", "docker", "local"] = "auto"
+    """``auto`` is Docker where an engine answers, else ``local``."""
+    image: str | None = None
+    """Docker image; without it the one that the workload names."""
+    cpus: float = Field(1.0, gt=0)
+    memory_mib: int = Field(1024, ge=16)
+    pids: int = Field(256, ge=8)
+    exec_timeout_s: float = Field(60, gt=0)
+    """Deadline of one command; its whole process tree dies with it."""
+    output_bytes: int = Field(1_000_000, ge=1000)
+    """Output kept of one command: the first and the last half."""
+    network: Literal["none", "bridge"] = "none"
+    concurrent_creates: int = Field(8, ge=1)
+
+
+class RunSpec(_Section):
+    """Defaults of ``thunderctl run``; its options win."""
+
+    agents: int = Field(8, ge=1)
+    max_error_share: float = Field(0.2, ge=0, le=1)
+    """A run ends early, with exit code 4, once more than this share of its agents failed."""
+
+
+class Profile(_Section):
+    """Everything that ``thunderctl up`` converges on."""
+
+    name: str
+    description: str = ""
+    engine: EngineSpec = Field(default_factory=EngineSpec)
+    model: ModelSpec = Field(default_factory=ModelSpec)
+    workers: WorkerSpec = Field(default_factory=WorkerSpec)
+    scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)
+    gateway: GatewaySpec = Field(default_factory=GatewaySpec)
+    environments: ToolEnvironmentSpec = Field(default_factory=ToolEnvironmentSpec)
+    runs: RunSpec = Field(default_factory=RunSpec)
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Profile:
+        external = self.engine.kind == "external"
+        if external and len(self.workers.urls) == 0:
+            raise ValueError("workers.urls must name at least one server when engine.kind is external")
+        if not external and self.workers.urls:
+            raise ValueError("workers.urls is only for engine.kind external")
+        if self.engine.kind == "cpu" and (self.workers.block_size or 32) % 32:
+            raise ValueError("workers.block_size must be a multiple of 32 on the CPU engine")
+        gpus = self.workers.gpus
+        if gpus is not None and len(gpus) < self.workers.count * self.workers.tensor_parallel:
+            raise ValueError(
+                f"workers.gpus lists {len(gpus)} GPUs, but workers.count × workers.tensor_parallel "
+                f"needs {self.workers.count * self.workers.tensor_parallel}"
+            )
+        if self.gateway.host not in ("127.0.0.1", "::1", "localhost") and not self.gateway.api_key_env:
+            raise ValueError("gateway.api_key_env is required when gateway.host is not a loopback address")
+        return self
+
+    @property
+    def served_name(self) -> str:
+        """The model name that clients put into their requests."""
+        return self.model.served_name or self.model.source
+
+    def digest(self) -> str:
+        """Hash of everything that is said; ``up`` converges by it."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
