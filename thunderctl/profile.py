@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class EngineSpec(_Section):
@@ -37,7 +37,7 @@ class ModelSpec(_Section):
     served_name: str | None = None
     """Name that clients use; without it the source's own name."""
     revision: str | None = None
-    max_model_len: int | None = Field(None, gt=0)
+    max_model_len: int | None = Field(default=None, gt=0)
     """Longest context in tokens; without it the model's own."""
     dtype: str | None = None
     load_format: str | None = None
@@ -49,20 +49,20 @@ class ModelSpec(_Section):
 class WorkerSpec(_Section):
     """How many vLLM servers, and how each is sized. One server is one data-parallel worker."""
 
-    count: int = Field(1, ge=1, le=256)
-    tensor_parallel: int = Field(1, ge=1)
+    count: int = Field(default=1, ge=1, le=256)
+    tensor_parallel: int = Field(default=1, ge=1)
     gpus: list[int] | None = None
     """GPU indices to use, dealt out in blocks of ``tensor_parallel``; without it 0, 1, 2, …"""
-    kv_tokens: int | None = Field(None, gt=0)
+    kv_tokens: int | None = Field(default=None, gt=0)
     """KV capacity of each worker in tokens (rounded down to whole blocks); without it what the engine finds."""
-    kv_gib: float | None = Field(None, gt=0)
+    kv_gib: float | None = Field(default=None, gt=0)
     """CPU engine only: memory set aside for the KV cache, in GiB."""
-    block_size: int | None = Field(None, gt=0)
+    block_size: int | None = Field(default=None, gt=0)
     """Tokens in a KV block; the CPU engine wants a multiple of 32."""
-    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)
-    max_num_seqs: int | None = Field(None, gt=0)
-    max_num_batched_tokens: int | None = Field(None, gt=0)
-    threads: int | None = Field(None, gt=0)
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    max_num_seqs: int | None = Field(default=None, gt=0)
+    max_num_batched_tokens: int | None = Field(default=None, gt=0)
+    threads: int | None = Field(default=None, gt=0)
     """CPU engine only: OpenMP threads; without it the number of cores."""
     replay: bool = False
     """Load the logits processor that lets a request carry a recorded answer (``vllm_xargs.replay``)."""
@@ -72,8 +72,8 @@ class WorkerSpec(_Section):
     """Appended to the ``vllm serve`` line as they are."""
     urls: list[str] = Field(default_factory=list)
     """``external`` only: base URLs of the servers, without ``/v1``."""
-    startup_timeout_s: float = Field(600, gt=0)
-    stop_grace_s: float = Field(10, gt=0)
+    startup_timeout_s: float = Field(default=600, gt=0)
+    stop_grace_s: float = Field(default=10, gt=0)
     """Seconds between SIGTERM and SIGKILL."""
 
 
@@ -88,18 +88,18 @@ class GatewaySpec(_Section):
     """The HTTP door that agents use."""
 
     host: str = "127.0.0.1"
-    port: int = Field(0, ge=0, le=65535)
+    port: int = Field(default=0, ge=0, le=65535)
     """0 lets the kernel choose; ``thunderctl status`` tells which."""
     api_key_env: str | None = None
     """Name of the environment variable that holds the key clients must send. Required off loopback."""
-    max_body_mib: float = Field(64, gt=0)
-    connections_per_worker: int = Field(2048, gt=0)
-    connect_timeout_s: float = Field(5, gt=0)
-    read_timeout_s: float = Field(3600, gt=0)
+    max_body_mib: float = Field(default=64, gt=0)
+    connections_per_worker: int = Field(default=2048, gt=0)
+    connect_timeout_s: float = Field(default=5, gt=0)
+    read_timeout_s: float = Field(default=3600, gt=0)
     """Longest silence of a worker in the middle of an answer."""
-    retries: int = Field(2, ge=0, le=10)
+    retries: int = Field(default=2, ge=0, le=10)
     """Further attempts after a failed connection; never once a byte of the answer has arrived."""
-    program_ttl_s: float = Field(1800, gt=0)
+    program_ttl_s: float = Field(default=1800, gt=0)
     """A program that was silent for so long is released."""
 
 
@@ -110,22 +110,22 @@ class ToolEnvironmentSpec(_Section):
     """``auto`` is Docker where an engine answers, else ``local``."""
     image: str | None = None
     """Docker image; without it the one that the workload names."""
-    cpus: float = Field(1.0, gt=0)
-    memory_mib: int = Field(1024, ge=16)
-    pids: int = Field(256, ge=8)
-    exec_timeout_s: float = Field(60, gt=0)
+    cpus: float = Field(default=1.0, gt=0)
+    memory_mib: int = Field(default=1024, ge=16)
+    pids: int = Field(default=256, ge=8)
+    exec_timeout_s: float = Field(default=60, gt=0)
     """Deadline of one command; its whole process tree dies with it."""
-    output_bytes: int = Field(1_000_000, ge=1000)
+    output_bytes: int = Field(default=1_000_000, ge=1000)
     """Output kept of one command: the first and the last half."""
     network: Literal["none", "bridge"] = "none"
-    concurrent_creates: int = Field(8, ge=1)
+    concurrent_creates: int = Field(default=8, ge=1)
 
 
 class RunSpec(_Section):
     """Defaults of ``thunderctl run``; its options win."""
 
-    agents: int = Field(8, ge=1)
-    max_error_share: float = Field(0.2, ge=0, le=1)
+    agents: int = Field(default=8, ge=1)
+    max_error_share: float = Field(default=0.2, ge=0, le=1)
     """A run ends early, with exit code 4, once more than this share of its agents failed."""
 
 

@@ -1,0 +1,201 @@
+"""The daemon's HTTP API as an agent sees it: model calls and tool environments, with the retries that it promises.
+
+One ``DaemonClient`` serves all agents of a process: 256 agents share its connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from thunderctl.errors import DaemonError, EnvironmentFailure
+
+RETRIES = 5
+"""Attempts after a refused connection or a 503; the pause between them doubles, with jitter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One finished model call. Seconds are wall-clock; ``latency_s`` includes ``held_s``."""
+
+    content: str
+    finish_reason: str
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    latency_s: float
+    held_s: float
+    worker: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A tool environment that is ready. ``prepared_s``: how long that took, as the daemon saw it."""
+
+    id: str
+    prepared_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    output: str
+    returncode: int
+    duration_s: float
+    timed_out: bool
+    truncated_bytes: int
+
+
+class DaemonClient:
+    """Calls to one daemon. Use as an async context manager."""
+
+    def __init__(self, url: str, *, token: str = "", api_key: str = "", model: str) -> None:
+        self.url = url.rstrip("/")
+        self.model = model
+        self._headers = {"X-Thunderctl-Token": token} if token else {}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> DaemonClient:
+        # A call may be held for as long as the scheduler likes, so there is no total time-out.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            headers=self._headers,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _send(self, method: str, path: str, body: object = None) -> tuple[Any, Mapping[str, str], int]:
+        """JSON in, JSON out; returns (answer, headers, attempts). ``DaemonError`` when it is refused for good."""
+        assert self._session is not None, "use `async with`"  # noqa: S101
+        data = None if body is None else msgspec.json.encode(body)
+        failure = ""
+        for attempt in range(1, RETRIES + 2):
+            wait = min(8.0, 0.25 * 2 ** (attempt - 1)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            try:
+                async with self._session.request(
+                    method, self.url + path, data=data, headers={"Content-Type": "application/json"}
+                ) as answer:
+                    text = await answer.read()
+                    if answer.status < 400:
+                        return msgspec.json.decode(text) if text else None, answer.headers, attempt
+                    failure = _reason(text) or f"HTTP {answer.status}"
+                    if answer.status == 409 and path.startswith("/environments"):
+                        raise EnvironmentFailure(failure)
+                    if answer.status != 503:
+                        raise DaemonError(f"{method} {path}: {failure} (HTTP {answer.status})")
+                    wait = max(wait, float(answer.headers.get("Retry-After", 0)))
+            except aiohttp.ClientConnectionError as refused:
+                failure = f"the daemon at {self.url} does not answer ({refused})"
+            if attempt <= RETRIES:
+                await asyncio.sleep(wait)
+        raise DaemonError(f"{method} {path}: {failure}", hint="`thunderctl status` and `thunderctl logs` tell more")
+
+    # ------------------------------------------------------------------ model calls
+
+    async def chat(
+        self,
+        program: str,
+        messages: list[dict[str, str]],
+        *,
+        max_tokens: int,
+        replay: str | None = None,
+        temperature: float | None = None,
+        group: str | None = None,
+    ) -> Answer:
+        """One step's model call. ``replay``: the recorded answer that the engine is forced to give."""
+        body: dict[str, object] = {
+            "model": self.model, "messages": messages, "max_tokens": max_tokens, "program_id": program
+        }  # fmt: skip
+        if group is not None:
+            body["group_id"] = group
+        if temperature is not None:
+            body["temperature"] = temperature
+        if replay is not None:
+            body["vllm_xargs"] = {"replay": replay}
+        began = time.monotonic()
+        answer, headers, attempts = await self._send("POST", "/v1/chat/completions", body)
+        choice, usage = answer["choices"][0], answer["usage"]
+        details = usage.get("prompt_tokens_details") or {}
+        return Answer(
+            content=choice["message"].get("content") or "",
+            finish_reason=choice.get("finish_reason") or "",
+            prompt_tokens=usage["prompt_tokens"],
+            cached_tokens=details.get("cached_tokens") or 0,
+            output_tokens=usage["completion_tokens"],
+            latency_s=time.monotonic() - began,
+            held_s=float(headers.get("X-Thunderctl-Held-Ms", 0)) / 1000,
+            worker=headers.get("X-Thunderctl-Worker", ""),
+            attempts=attempts,
+        )
+
+    async def release(self, program: str) -> None:
+        """The program ended: its tokens, its place and its environments can go."""
+        await self._send("POST", "/programs/release", {"program_id": program})
+
+    # ------------------------------------------------------------------ tool environments
+
+    async def environment(
+        self,
+        program: str,
+        run: str,
+        *,
+        image: str | None = None,
+        files: Path | None = None,
+        setup: list[str] | None = None,
+        env: dict[str, str] | None = None,
+    ) -> Lease:
+        body = {
+            "program": program, "run": run, "image": image, "files": None if files is None else str(files),
+            "setup": setup or [], "env": env or {},
+        }  # fmt: skip
+        answer, _, _ = await self._send("POST", "/environments", body)
+        return Lease(answer["id"], answer["prepared_s"])
+
+    async def execute(self, lease: Lease, command: str, timeout_s: float | None = None) -> ToolResult:
+        body = {"command": command, "timeout_s": timeout_s}
+        answer, _, _ = await self._send("POST", f"/environments/{lease.id}/exec", body)
+        return ToolResult(**answer)
+
+    async def put_files(self, lease: Lease, files: dict[str, bytes]) -> None:
+        encoded = {path: base64.b64encode(data).decode() for path, data in files.items()}
+        await self._send("PUT", f"/environments/{lease.id}/files", {"files": encoded})
+
+    async def give_back(self, lease: Lease) -> None:
+        await self._send("DELETE", f"/environments/{lease.id}")
+
+    # ------------------------------------------------------------------ what a run stores
+
+    async def health(self) -> dict[str, Any]:
+        return (await self._send("GET", "/health"))[0]  # type: ignore[no-any-return]
+
+    async def decisions(self, since: int) -> list[dict[str, Any]]:
+        return (await self._send("GET", f"/decisions?since={since}"))[0]  # type: ignore[no-any-return]
+
+    async def samples(self, since: int, *, now: bool = False) -> list[dict[str, Any]]:
+        return (await self._send("GET", f"/samples?since={since}" + ("&now=1" if now else "")))[0]  # type: ignore[no-any-return]
+
+    async def disk(self) -> dict[str, Any]:
+        return (await self._send("GET", "/disk"))[0]  # type: ignore[no-any-return]
+
+
+def _reason(text: bytes) -> str | None:
+    try:
+        error = msgspec.json.decode(text)["error"]
+        return str(error["message"] if isinstance(error, dict) else error)
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        return text.decode(errors="replace")[:300] or None

@@ -1,0 +1,257 @@
+"""The control API: what agents' harnesses and our own command line ask of the daemon beside model calls.
+
+``/programs``, ``/programs/release``, ``/health`` and ``/profiles`` answer as ThunderAgent's router does. Whatever
+starts processes or stops the daemon (``/environments``, ``/shutdown``) wants the node's token, which only its owner
+can read.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+from aiohttp import web
+
+from thunderctl.core import events as ev
+from thunderctl.core.program import Phase, Program, Status
+from thunderctl.daemon.gateway import error
+from thunderctl.daemon.metrics import prometheus_text
+from thunderctl.environments.spec import EnvironmentSpec, Limits
+from thunderctl.errors import EnvironmentFailure, ThunderError
+
+if TYPE_CHECKING:
+    from thunderctl.daemon.node import Node
+
+TOKEN_HEADER = "X-Thunderctl-Token"  # noqa: S105 - the name of a header
+
+
+class ReleaseBody(pydantic.BaseModel):
+    program_id: str | int
+
+
+class EnvironmentBody(pydantic.BaseModel):
+    """What a client may say of an environment; limits come from the profile."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    program: str = pydantic.Field(min_length=1, max_length=256)
+    run: str = ""
+    image: str | None = None
+    files: Path | None = None
+    setup: list[str] = []
+    env: dict[str, str] = {}
+
+
+class ExecBody(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    command: str
+    timeout_s: float | None = pydantic.Field(None, gt=0)
+
+
+class FilesBody(pydantic.BaseModel):
+    """Relative path → content in base64."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    files: dict[str, str]
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Control:
+    """Handlers of everything that is not ``/v1``."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def routes(self) -> list[web.RouteDef]:
+        owner = self._owner_only
+        return [
+            web.get("/health", self.health),
+            web.get("/metrics", self.metrics),
+            web.get("/programs", self.programs),
+            web.get("/profiles", self.profiles),
+            web.post("/programs/release", self.release),
+            web.get("/workers", self.workers),
+            web.get("/decisions", self.decisions),
+            web.get("/samples", self.samples),
+            web.get("/environments", self.environments),
+            web.post("/environments", owner(self.environment_request)),
+            web.post("/environments/{lease}/exec", owner(self.environment_exec)),
+            web.put("/environments/{lease}/files", owner(self.environment_files)),
+            web.delete("/environments/{lease}", owner(self.environment_release)),
+            web.get("/disk", self.disk),
+            web.post("/shutdown", owner(self.shutdown)),
+        ]
+
+    def _owner_only(self, handler: Handler) -> Handler:
+        async def checked(request: web.Request) -> web.StreamResponse:
+            if not hmac.compare_digest(request.headers.get(TOKEN_HEADER, ""), self._node.token):
+                return error(403, "this wants the node's token", "forbidden")
+            try:
+                return await handler(request)
+            except pydantic.ValidationError as bad:
+                first = bad.errors()[0]
+                where = ".".join(str(part) for part in first["loc"]) or "the body"
+                return error(400, f"{where}: {first['msg']}", "invalid_request_error")
+            except EnvironmentFailure as failure:
+                return error(409, failure.message, "environment")
+            except ThunderError as failure:
+                return error(400, failure.message, type(failure).__name__)
+
+        return checked
+
+    # ------------------------------------------------------------------ state
+
+    async def health(self, request: web.Request) -> web.Response:
+        node = self._node
+        programs = node.shell.scheduler.programs.values()
+        return web.json_response(
+            {
+                "status": "ok" if node.state == "ready" else node.state,
+                "phase": node.progress,
+                "node": node.name,
+                "profile": node.profile.name,
+                "digest": node.profile.digest(),
+                "policy": node.profile.scheduler.policy,
+                "pid": node.pid,
+                "uptime_s": round(time.monotonic() - node.started, 1),
+                "scheduling_enabled": node.profile.scheduler.policy != "baseline",
+                "backends": [w["url"] for w in node.worker_rows()],
+                "workers": node.worker_rows(),
+                "environments": node.environment_summary(),
+                "programs_count": len(programs),
+                "reasoning_count": sum(p.phase is Phase.REASONING for p in programs),
+                "acting_count": sum(p.phase is Phase.ACTING for p in programs),
+                "paused_count": sum(p.status is Status.PAUSED for p in programs),
+                "tally": asdict(node.shell.tally),
+            }
+        )
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        return web.Response(
+            body=prometheus_text(self._node.shell),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def programs(self, request: web.Request) -> web.Response:
+        now = self._node.shell.scheduler.now
+        found = self._node.shell.scheduler.programs.values()
+        return web.json_response({p.id: _program_row(p, now) for p in found})
+
+    async def profiles(self, request: web.Request) -> web.Response:
+        found = self._node.shell.scheduler.programs.values()
+        return web.json_response(
+            {p.id: {"step_count": p.steps, "pause_count": p.pauses, "pause_time_s": p.waited_s} for p in found}
+        )
+
+    async def release(self, request: web.Request) -> web.Response:
+        try:
+            program = str(ReleaseBody.model_validate_json(await request.read()).program_id)
+        except pydantic.ValidationError:
+            return error(400, "the body must be a JSON object with program_id", "invalid_request_error")
+        known = program in self._node.shell.scheduler.programs
+        self._node.shell.submit(ev.ProgramReleased(program))
+        if not known:
+            # It may lease environments without ever having called a model.
+            self._node.reclaim(program)
+        return web.json_response({"program_id": program, "released": known})
+
+    async def workers(self, request: web.Request) -> web.Response:
+        return web.json_response(self._node.worker_rows())
+
+    async def decisions(self, request: web.Request) -> web.Response:
+        return web.json_response(_newer(self._node.shell.decisions, request))
+
+    async def samples(self, request: web.Request) -> web.Response:
+        if request.query.get("now"):
+            await self._node.probe.sample()
+        return web.json_response(_newer(self._node.probe.samples, request))
+
+    # ------------------------------------------------------------------ environments
+
+    async def environments(self, request: web.Request) -> web.Response:
+        return web.json_response([asdict(lease) for lease in self._node.environments.leases()])
+
+    async def disk(self, request: web.Request) -> web.Response:
+        return web.json_response(asdict(await self._node.environments.disk_usage()))
+
+    async def environment_request(self, request: web.Request) -> web.Response:
+        body = EnvironmentBody.model_validate_json(await request.read())
+        tools = self._node.profile.environments
+        spec = EnvironmentSpec(
+            image=tools.image or body.image,
+            files=body.files,
+            setup=tuple(body.setup),
+            env=body.env,
+            limits=Limits(tools.cpus, tools.memory_mib, tools.pids, tools.exec_timeout_s, tools.output_bytes),
+            network=tools.network,
+        )
+        began = time.monotonic()
+        lease = await self._node.environments.request(body.program, body.run, spec)
+        return web.json_response({**asdict(lease), "prepared_s": time.monotonic() - began})
+
+    async def environment_exec(self, request: web.Request) -> web.Response:
+        body = ExecBody.model_validate_json(await request.read())
+        lease = self._node.environments.lease(request.match_info["lease"])
+        self._node.shell.submit(ev.ToolStarted(lease.program))
+        began = time.monotonic()
+        try:
+            result = await self._node.environments.execute(lease.id, body.command, body.timeout_s)
+        finally:
+            self._node.shell.submit(ev.ToolFinished(lease.program, time.monotonic() - began))
+        return web.json_response(asdict(result))
+
+    async def environment_files(self, request: web.Request) -> web.Response:
+        body = FilesBody.model_validate_json(await request.read())
+        try:
+            files = {path: base64.b64decode(text, validate=True) for path, text in body.files.items()}
+        except binascii.Error:
+            return error(400, "files: contents must be base64", "invalid_request_error")
+        await self._node.environments.put_files(request.match_info["lease"], files)
+        return web.json_response({"written": len(files)})
+
+    async def environment_release(self, request: web.Request) -> web.Response:
+        await self._node.environments.release(request.match_info["lease"])
+        return web.json_response({"released": True})
+
+    async def shutdown(self, request: web.Request) -> web.Response:
+        self._node.stop()
+        return web.json_response({"stopping": True})
+
+
+def _program_row(program: Program, now: float) -> dict[str, Any]:
+    """ThunderAgent's keys first (its words: our phase is its status, our status its state), then ours."""
+    return {
+        "backend": program.worker,
+        "context_len": program.context_tokens,
+        "total_tokens": program.tokens,
+        "step_count": program.steps,
+        "status": program.phase.value,
+        "state": program.status.value,
+        "origin": program.origin,
+        "group": program.group,
+        "in_flight": program.in_flight,
+        "held": len(program.calls) - program.in_flight,
+        "pauses": program.pauses,
+        "waited_s": round(program.waited_s, 3),
+        "in_phase_s": round(max(0.0, now - program.since), 3),
+    }
+
+
+def _newer(records: Any, request: web.Request) -> list[dict[str, Any]]:
+    """Records numbered above ``?since=N``, oldest first."""
+    try:
+        since = int(request.query.get("since", "0"))
+    except ValueError:
+        since = 0
+    return [record for record in records if record["n"] > since]

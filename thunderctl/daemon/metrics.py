@@ -1,0 +1,60 @@
+"""``GET /metrics``: Prometheus text. No program ids as labels: their number has no bound."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from thunderctl.daemon.shell import Shell
+
+COUNTERS = {
+    "admitted": "Calls admitted to a worker",
+    "rejected": "Calls refused by the scheduler",
+    "finished": "Calls answered completely",
+    "failed": "Calls that a worker failed",
+    "cancelled": "Calls whose client went away",
+    "unscheduled": "Requests that named no program",
+    "retried": "Further attempts after a failed connection",
+    "pauses": "Programs paused",
+    "restores": "Programs restored",
+    "forced_restores": "Programs restored although they did not fit",
+    "migrations": "Programs restored on another worker than their last",
+    "prompt_tokens": "Prompt tokens, as the engines state them",
+    "cached_tokens": "Prompt tokens served from the prefix cache, as the engines state them",
+    "output_tokens": "Output tokens, as the engines state them",
+    "held_seconds": "Seconds calls waited for admission",
+}
+
+
+class ShellCollector:
+    """Reads the shell's counters when somebody asks; nothing is counted twice."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+
+    def collect(self) -> Iterable[Metric]:
+        for name, text in COUNTERS.items():
+            yield CounterMetricFamily(f"thunderctl_{name}", text, value=getattr(self._shell.tally, name))
+        states = Counter((p.status.value, p.phase.value) for p in self._shell.scheduler.programs.values())
+        programs = GaugeMetricFamily("thunderctl_programs", "Programs by state", labels=["status", "phase"])
+        for (status, phase), count in states.items():
+            programs.add_metric([status, phase], count)
+        yield programs
+        use = GaugeMetricFamily("thunderctl_worker_tokens", "KV tokens by use", labels=["worker", "use"])
+        now = time.monotonic()
+        for worker in self._shell.scheduler.workers.values():
+            use.add_metric([worker.name, "capacity"], worker.capacity)
+            use.add_metric([worker.name, "reasoning"], worker.reasoning)
+            use.add_metric([worker.name, "acting"], worker.acting)
+            use.add_metric([worker.name, "faded_acting"], worker.fading.read(now))
+        yield use
+
+
+def prometheus_text(shell: Shell) -> bytes:
+    registry = CollectorRegistry()
+    registry.register(ShellCollector(shell))  # type: ignore[arg-type]
+    return generate_latest(registry)

@@ -1,0 +1,107 @@
+"""What a back-end is: the one small set of verbs that the manager knows.
+
+A back-end makes, uses and removes; it keeps no list of what it made. That is the ledger's job, so that another
+process can take over after a kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from thunderctl.environments.lease import Lease
+from thunderctl.environments.spec import EnvironmentSpec, ExecResult, Limits, Network
+
+T = TypeVar("T")
+
+COMMIT = (
+    "if [ ! -e .git ]; then git init -q && git add -A && "
+    "git -c user.name=thunderctl -c user.email=thunderctl@localhost -c commit.gpgsign=false "
+    "commit -q --allow-empty -m 'as given'; fi"
+)
+"""Makes the working directory a repository with one commit, unless it brought its own."""
+COMMIT_ENV = {
+    "GIT_AUTHOR_DATE": "2000-01-01T00:00:00Z",
+    "GIT_COMMITTER_DATE": "2000-01-01T00:00:00Z",
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+"""Fixed dates: the same files give the same commit, whenever and wherever they are prepared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A spec with every open question answered by the profile."""
+
+    spec: EnvironmentSpec
+    limits: Limits
+    network: Network
+    image: str | None
+
+
+class Backend(Protocol):
+    """Docker or local. Failures are ``EnvironmentFailure``; a missing prerequisite is ``PreflightError``."""
+
+    name: str
+    notice: str | None
+    """What the person should know about this back-end's isolation, if anything."""
+
+    async def available(self) -> str | None:
+        """``None`` if it can be used, else why not."""
+        ...
+
+    async def prepare(self, lease: Lease, wanted: Wanted) -> str:
+        """Make the place and fill it: files, then set-up is the manager's. Returns what ``Lease.place`` keeps."""
+        ...
+
+    async def exec(
+        self, lease: Lease, wanted: Wanted, command: str, timeout_s: float, env: Mapping[str, str]
+    ) -> ExecResult:
+        """Run ``command`` in the working directory. What it started does not outlive it, nor a cancellation."""
+        ...
+
+    async def put_files(self, lease: Lease, wanted: Wanted, contents: Mapping[str, bytes]) -> None: ...
+
+    async def read_file(self, lease: Lease, wanted: Wanted, path: str, max_bytes: int) -> bytes: ...
+
+    async def reclaim(self, lease: Lease) -> None:
+        """Remove everything of the lease; what is gone already is fine."""
+        ...
+
+    async def sizes(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Bytes per lease, and bytes by kind (which include those)."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+async def to_the_end(work: Awaitable[T]) -> T:
+    """Await ``work``; a cancellation is passed on only once it has ended.
+
+    A thread cannot be stopped half-way: whoever left it behind would not know what it made afterwards.
+    """
+    running = asyncio.ensure_future(work)
+    cancelled = False
+    while not running.done():
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if running.cancelled():
+                raise
+            cancelled = True
+        except Exception:  # the work's own; told below
+            break
+    if cancelled:
+        if not running.cancelled():
+            running.exception()  # looked at, so that nobody complains that it was not
+        raise asyncio.CancelledError
+    return running.result()
+
+
+def describe(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+Progress = Callable[[str], None]
+"""Takes one line for the person about something slow."""

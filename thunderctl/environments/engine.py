@@ -1,0 +1,128 @@
+"""Commands inside a container: the three calls of the engine's API that one takes, on the event loop.
+
+The Docker SDK blocks a thread for as long as a command runs; with hundreds of programs that is hundreds of threads
+that wait. Everything else goes through the SDK. Standard output and error arrive on one stream (the caller's wrapper
+joins them), in frames of an eight-byte header (stream, three zeros, length) and the bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from thunderctl.environments.output import HeadTail
+from thunderctl.errors import EnvironmentFailure, PreflightError
+
+_DEFAULT = "unix:///var/run/docker.sock"
+_HEADER = 8
+
+
+class EngineConnection:
+    """The engine that ``DOCKER_HOST`` names, for commands only."""
+
+    def __init__(self) -> None:
+        host = os.environ.get("DOCKER_HOST") or _DEFAULT
+        self._session: aiohttp.ClientSession | None = None
+        self._host = host
+        if not host.startswith(("unix://", "tcp://", "http://", "https://")):
+            raise PreflightError(f"DOCKER_HOST={host} cannot be used", hint="use a unix:// or tcp:// address")
+
+    def _open(self) -> tuple[aiohttp.ClientSession, str]:
+        scheme, _, place = self._host.partition("://")
+        tls = scheme == "https" or (scheme == "tcp" and bool(os.environ.get("DOCKER_TLS_VERIFY")))
+        if self._session is None or self._session.closed:
+            connector: aiohttp.BaseConnector
+            if scheme == "unix":
+                connector = aiohttp.UnixConnector(path=place, limit=0)
+            else:
+                connector = aiohttp.TCPConnector(limit=0, ssl=_client_tls() if tls else False)
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=aiohttp.ClientTimeout(total=None, sock_connect=10)
+            )
+        if scheme == "unix":
+            return self._session, "http://engine"
+        return self._session, f"{'https' if tls else 'http'}://{place}"
+
+    async def create(
+        self, container: str, argv: Sequence[str], env: Mapping[str, str], workdir: str, user: str
+    ) -> str:
+        """Announce a command; its id. A container that is gone or stopped is an ``EnvironmentFailure``."""
+        body = {
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "Cmd": list(argv),
+            "Env": [f"{name}={value}" for name, value in env.items()],
+            "WorkingDir": workdir,
+            "User": user,
+        }
+        answer = await self._json("POST", f"/containers/{container}/exec", body)
+        return str(answer["Id"])
+
+    async def stream(self, exec_id: str, into: HeadTail) -> None:
+        """Start the command and feed what it writes to ``into`` until it has ended."""
+        session, base = self._open()
+        left = bytearray()
+        try:
+            async with session.post(f"{base}/exec/{exec_id}/start", json={"Detach": False, "Tty": False}) as response:
+                if response.status >= 400:
+                    raise _refused(response.status, await response.text())
+                async for chunk in response.content.iter_any():
+                    left += chunk
+                    start = 0
+                    while len(left) - start >= _HEADER:
+                        length = int.from_bytes(left[start + 4 : start + _HEADER], "big")
+                        if len(left) - start - _HEADER < length:
+                            break
+                        into.feed(bytes(left[start + _HEADER : start + _HEADER + length]))
+                        start += _HEADER + length
+                    del left[:start]
+        except aiohttp.ClientError as error:
+            raise EnvironmentFailure(f"the Docker engine broke off a command: {error}") from error
+
+    async def exit_code(self, exec_id: str) -> int | None:
+        """The code of a command whose stream has ended; ``None`` if the engine has none to tell."""
+        # The stream may end a moment before the engine has noted the exit.
+        for pause in (0.0, 0.01, 0.05, 0.2, 0.5):
+            await asyncio.sleep(pause)
+            told = await self._json("GET", f"/exec/{exec_id}/json")
+            if not told["Running"] and told["ExitCode"] is not None:
+                return int(told["ExitCode"])
+        return None
+
+    async def state(self, container: str) -> dict[str, Any]:
+        answer: dict[str, Any] = (await self._json("GET", f"/containers/{container}/json"))["State"]
+        return answer
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def _json(self, method: str, path: str, body: object = None) -> Any:
+        session, base = self._open()
+        try:
+            async with session.request(method, base + path, json=body) as response:
+                if response.status >= 400:
+                    raise _refused(response.status, await response.text())
+                return await response.json()
+        except aiohttp.ClientError as error:
+            raise EnvironmentFailure(f"the Docker engine does not answer: {error}") from error
+
+
+def _refused(status: int, text: str) -> EnvironmentFailure:
+    said = text.strip().removeprefix('{"message":"').removesuffix('"}')
+    if status in (404, 409):
+        return EnvironmentFailure(f"the container of this environment is gone: {said}")
+    return EnvironmentFailure(f"the Docker engine refused a command ({status}): {said}")
+
+
+def _client_tls() -> ssl.SSLContext:
+    folder = Path(os.environ.get("DOCKER_CERT_PATH") or "~/.docker").expanduser()
+    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context

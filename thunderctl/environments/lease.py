@@ -1,0 +1,147 @@
+"""The ledger of leases: which environment belongs to which program, in the table ``leases`` of the node's state.
+
+A lease is committed as ``requested`` before anything exists that it stands for, so whoever finds this file later
+knows everything there may be. Other tables of the file belong to others. Safe for use from several threads and
+processes; every change of state is one statement that names the state it came from.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from thunderctl.errors import EnvironmentFailure
+
+State = Literal["requested", "preparing", "ready", "in_use", "reclaimed", "failed"]
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    "requested": frozenset({"preparing", "failed", "reclaimed"}),
+    "preparing": frozenset({"ready", "failed", "reclaimed"}),
+    "ready": frozenset({"in_use", "failed", "reclaimed"}),
+    "in_use": frozenset({"failed", "reclaimed"}),
+    "failed": frozenset({"reclaimed"}),
+    "reclaimed": frozenset(),
+}
+"""Every change of state there is. ``in_use`` begins with the first command and lasts until the end."""
+
+ACTIVE: frozenset[State] = frozenset({"requested", "preparing", "ready", "in_use"})
+"""States in which a lease protects what it stands for."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS leases (
+    id TEXT PRIMARY KEY,
+    program TEXT NOT NULL,
+    run TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    state TEXT NOT NULL,
+    place TEXT,
+    image TEXT,
+    created REAL NOT NULL,
+    updated REAL NOT NULL,
+    bytes INTEGER NOT NULL DEFAULT 0
+)
+"""
+_COLUMNS = "id, program, run, backend, state, place, image, created, updated, bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One row of the ledger. ``created`` and ``updated`` are seconds since the epoch."""
+
+    id: str
+    program: str
+    run: str
+    backend: str
+    state: State
+    place: str | None
+    """Container id, or the folder of a local environment; ``None`` until it exists."""
+    image: str | None
+    created: float
+    updated: float
+    bytes: int
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+
+class LeaseLedger:
+    """The table ``leases`` of one node's ``state.db``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+        with self._lock:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            # NORMAL survives the kill of any process; only a power cut may take the last rows, and with them
+            # everything they stood for.
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(_SCHEMA)
+
+    def open(self, program: str, run: str, backend: str, image: str | None = None) -> Lease:
+        """A new lease in state ``requested``, committed on return."""
+        now = time.time()
+        lease = Lease(secrets.token_hex(8), program, run, backend, "requested", None, image, now, now, 0)
+        with self._lock:
+            self._db.execute(
+                f"INSERT INTO leases ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 (a constant)
+                (lease.id, program, run, backend, "requested", None, image, now, now, 0),
+            )
+        return lease
+
+    def move(self, lease_id: str, state: State, *, place: str | None = None, image: str | None = None) -> Lease:
+        """Change the state; ``EnvironmentFailure`` if the lease is unknown or may not go there from where it is."""
+        sources = [source for source, targets in TRANSITIONS.items() if state in targets]
+        marks = ",".join("?" * len(sources))
+        with self._lock:
+            changed = self._db.execute(
+                "UPDATE leases SET state = ?, updated = ?, place = coalesce(?, place), image = coalesce(?, image) "
+                f"WHERE id = ? AND state IN ({marks})",  # noqa: S608 (only question marks are put in)
+                (state, time.time(), place, image, lease_id, *sources),
+            ).rowcount
+        lease = self.get(lease_id)
+        if not changed:
+            raise EnvironmentFailure(f"lease {lease_id} is {lease.state} and cannot become {state}")
+        return lease
+
+    def measured(self, sizes: Iterable[tuple[str, int]]) -> None:
+        """Write down the bytes that environments were seen to hold, as ``(lease id, bytes)``."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "UPDATE leases SET bytes = ? WHERE id = ?", [(size, lease) for lease, size in sizes]
+            )
+            self._db.execute("COMMIT")
+
+    def find(self, lease_id: str) -> Lease | None:
+        rows = self._rows("WHERE id = ?", (lease_id,))
+        return rows[0] if rows else None
+
+    def get(self, lease_id: str) -> Lease:
+        lease = self.find(lease_id)
+        if lease is None:
+            raise EnvironmentFailure(f"there is no lease {lease_id}", hint="`thunderctl env ls` lists all of them")
+        return lease
+
+    def leases(self, *, active: bool | None = None, program: str | None = None) -> list[Lease]:
+        """All leases, oldest first; ``active`` and ``program`` narrow them down."""
+        found = self._rows("ORDER BY created, rowid", ())
+        if program is not None:
+            found = [lease for lease in found if lease.program == program]
+        return found if active is None else [lease for lease in found if lease.active == active]
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _rows(self, tail: str, values: tuple[str, ...]) -> list[Lease]:
+        with self._lock:
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM leases {tail}", values).fetchall()  # noqa: S608
+        return [Lease(*row) for row in rows]

@@ -1,0 +1,76 @@
+"""What an environment is asked for, and what comes back from it: plain values, no behaviour.
+
+Nothing here knows a back-end. Times are in seconds, sizes in the unit their name ends in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from thunderctl.profile import ToolEnvironmentSpec
+
+Network = Literal["none", "bridge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one environment may use at most."""
+
+    cpus: float = 1.0
+    memory_mib: int = 1024
+    pids: int = 256
+    exec_timeout_s: float = 60.0
+    output_bytes: int = 1_000_000
+
+    @classmethod
+    def from_settings(cls, settings: ToolEnvironmentSpec) -> Limits:
+        return cls(
+            cpus=settings.cpus,
+            memory_mib=settings.memory_mib,
+            pids=settings.pids,
+            exec_timeout_s=settings.exec_timeout_s,
+            output_bytes=settings.output_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSpec:
+    """One tool environment, as a workload describes it. What is ``None`` comes from the profile."""
+
+    image: str | None = None
+    """Docker image; ``None`` is the bundled base image. The local back-end has no images."""
+    files: Path | None = None
+    """A folder whose content becomes the working directory. Links that leave it are refused."""
+    setup: tuple[str, ...] = ()
+    """Commands run once, in order, after the copy and before the first commit."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables of every command; nothing else of the daemon's own environment gets in."""
+    limits: Limits | None = None
+    network: Network | None = None
+    workdir: str = "/testbed"
+    git: bool = True
+    """Commit the prepared working directory once, so that ``git diff`` shows what the program did."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """One command, carried out."""
+
+    output: str
+    """Standard output and error in the order they were written; the middle is missing if it was too long."""
+    returncode: int
+    """As a shell tells it: 128 + n for a command that signal n ended."""
+    duration_s: float
+    timed_out: bool = False
+    truncated_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUsage:
+    """Bytes that environments hold, sampled; ``by_kind`` sums up to ``bytes_now``."""
+
+    bytes_now: int
+    by_kind: dict[str, int]

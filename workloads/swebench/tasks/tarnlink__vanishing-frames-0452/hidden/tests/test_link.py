@@ -1,0 +1,52 @@
+import unittest
+
+from tarnlink import Receiver, Sender
+from tests.test_message import STATION
+
+
+class LinkTests(unittest.TestCase):
+    def test_messages_arrive_in_order(self):
+        sender, receiver = Sender(STATION), Receiver(STATION)
+        sent = [{"name": "weir", "reading": {"at": at, "level": 1500 + at}} for at in range(10)]
+        wire = b"".join(sender.send(message) for message in sent)
+        self.assertEqual(receiver.feed(wire), list(enumerate(sent)))
+        self.assertEqual(receiver.missing, [])
+
+    def test_lost_frames_are_listed_across_the_wrap(self):
+        sender, receiver = Sender(STATION, first=65533), Receiver(STATION)
+        wires = [sender.heartbeat() for _ in range(6)]
+        receiver.feed(wires[0] + wires[4] + wires[5])
+        self.assertEqual(receiver.missing, [65534, 65535, 0])
+
+    def test_restart_is_not_a_gap(self):
+        receiver = Receiver(STATION)
+        receiver.feed(Sender(STATION, first=900).heartbeat() + Sender(STATION).heartbeat())
+        self.assertEqual(receiver.missing, [])
+
+
+class WeirTests(unittest.TestCase):
+    def test_no_reading_is_lost(self):
+        sent = [{"name": "weir", "reading": {"at": at, "level": 1500}} for at in range(600)]
+        sender = Sender(STATION)
+        wire = b"".join(sender.send(message) for message in sent)
+        for size in (1, 7, 4096):
+            receiver = Receiver(STATION)
+            received = []
+            for start in range(0, len(wire), size):
+                received.extend(receiver.feed(wire[start:start + size]))
+            self.assertEqual(received, list(enumerate(sent)))
+            self.assertEqual(receiver.missing, [])
+            self.assertEqual(str(receiver.stats),
+                             "600 frames, 0 runts, 0 malformed, 0 checksum errors")
+
+    def test_other_firmware_is_heard(self):
+        receiver = Receiver(STATION)
+        receiver.feed(Sender(STATION, first=121).heartbeat())
+        receiver.feed(bytes.fromhex("7e02007a7d5d217e"))
+        receiver.feed(Sender(STATION, first=123).heartbeat())
+        self.assertEqual(receiver.missing, [])
+        self.assertEqual(receiver.stats.frames, 3)
+
+
+if __name__ == "__main__":
+    unittest.main()

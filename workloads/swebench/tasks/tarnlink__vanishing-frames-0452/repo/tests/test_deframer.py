@@ -1,0 +1,39 @@
+import unittest
+
+from tarnlink import DATA, Deframer, Frame, encode_frame
+
+
+class DeframerTests(unittest.TestCase):
+    FRAMES = [Frame(DATA, 1, b"first"), Frame(DATA, 2, b"~second}"), Frame(DATA, 3, b"")]
+
+    def test_any_chunk_size(self):
+        wire = b"".join(encode_frame(frame) for frame in self.FRAMES)
+        for size in range(1, len(wire) + 1):
+            deframer = Deframer()
+            frames = []
+            for start in range(0, len(wire), size):
+                frames.extend(deframer.feed(wire[start:start + size]))
+            self.assertEqual(frames, self.FRAMES, size)
+            self.assertEqual(deframer.stats.frames, 3)
+
+    def test_flag_may_be_shared(self):
+        wire = b"".join(encode_frame(frame)[:-1] for frame in self.FRAMES) + b"~"
+        self.assertEqual(Deframer().feed(wire), self.FRAMES)
+
+    def test_noise_is_counted(self):
+        deframer = Deframer()
+        good = encode_frame(self.FRAMES[0])
+        stream = (b"\x00\x01" + good + b"\x01\x00\x09level\x12\x34" + good
+                  + b"\x01\x00\x7d\x00\x01\x02" + good)
+        self.assertEqual(len(deframer.feed(stream)), 3)
+        self.assertEqual(str(deframer.stats), "3 frames, 1 runts, 1 malformed, 1 checksum errors")
+
+    def test_endless_noise_is_dropped(self):
+        deframer = Deframer()
+        self.assertEqual(deframer.feed(b"\x55" * 5000), [])
+        self.assertEqual(deframer.feed(encode_frame(self.FRAMES[0])), self.FRAMES[:1])
+        self.assertEqual(deframer.stats.malformed, 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
