@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thunderctl import marked_yaml
@@ -113,6 +113,7 @@ def test_a_link_to_itself_is_a_problem(tmp_path: Path) -> None:
         read(link)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from(list("ab:,-[]{}&*!?|>'\"#%@<=~ \n\t019.\x00é")), max_size=60))
 def test_any_text_is_a_document_or_a_problem(text: str) -> None:
     try:
@@ -128,6 +129,7 @@ _values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(_values, st.booleans())
 def test_what_yaml_wrote_is_read_back_with_a_line_for_everything_in_it(value: object, flow: bool) -> None:
     document = parse(yaml.safe_dump(value, default_flow_style=flow))

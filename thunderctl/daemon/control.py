@@ -23,7 +23,7 @@ from thunderctl.core import events as ev
 from thunderctl.core.program import Phase, Program, Status
 from thunderctl.daemon.gateway import error
 from thunderctl.daemon.metrics import prometheus_text
-from thunderctl.environments.spec import EnvironmentSpec, Limits
+from thunderctl.environments.spec import EnvironmentSpec
 from thunderctl.errors import EnvironmentFailure, ThunderError
 
 if TYPE_CHECKING:
@@ -187,29 +187,15 @@ class Control:
 
     async def environment_request(self, request: web.Request) -> web.Response:
         body = EnvironmentBody.model_validate_json(await request.read())
-        tools = self._node.profile.environments
-        spec = EnvironmentSpec(
-            image=tools.image or body.image,
-            files=body.files,
-            setup=tuple(body.setup),
-            env=body.env,
-            limits=Limits(tools.cpus, tools.memory_mib, tools.pids, tools.exec_timeout_s, tools.output_bytes),
-            network=tools.network,
-        )
+        spec = EnvironmentSpec(image=body.image, files=body.files, setup=tuple(body.setup), env=body.env)
         began = time.monotonic()
         lease = await self._node.environments.request(body.program, body.run, spec)
         return web.json_response({**asdict(lease), "prepared_s": time.monotonic() - began})
 
     async def environment_exec(self, request: web.Request) -> web.Response:
         body = ExecBody.model_validate_json(await request.read())
-        lease = self._node.environments.lease(request.match_info["lease"])
-        self._node.shell.submit(ev.ToolStarted(lease.program))
-        began = time.monotonic()
-        try:
-            result = await self._node.environments.execute(lease.id, body.command, body.timeout_s)
-        finally:
-            self._node.shell.submit(ev.ToolFinished(lease.program, time.monotonic() - began))
-        return web.json_response(asdict(result))
+        lease = request.match_info["lease"]
+        return web.json_response(asdict(await self._node.environments.execute(lease, body.command, body.timeout_s)))
 
     async def environment_files(self, request: web.Request) -> web.Response:
         body = FilesBody.model_validate_json(await request.read())

@@ -29,7 +29,7 @@ from thunderctl.daemon.journal import Journal
 from thunderctl.daemon.probe import Probe
 from thunderctl.daemon.shell import Shell
 from thunderctl.daemon.upstream import Upstreams
-from thunderctl.environments.lease import LeaseLedger
+from thunderctl.environments.lease import Lease, LeaseLedger
 from thunderctl.environments.manager import EnvironmentManager
 from thunderctl.errors import EngineError, PreflightError, ThunderError
 from thunderctl.node import NodeRecord, node_dir, write_node
@@ -66,6 +66,7 @@ class Node:
         self.progress = "starting"
         self.token = secrets.token_hex(16)
         self._stopped = asyncio.Event()
+        self._environments_ready = False
         scheduler_spec = {**self.profile.scheduler.model_dump(), "program_ttl_s": self.profile.gateway.program_ttl_s}
         self.journal = Journal(
             self.folder / "state.db", f"{self.pid}-{self.create_time:.2f}", time.time(), scheduler_spec
@@ -76,8 +77,14 @@ class Node:
         self.upstreams = Upstreams(self.profile.gateway)
         self.probe = Probe(self.shell, self.upstreams)
         self.environments = EnvironmentManager(
-            self.profile.environments, LeaseLedger(self.folder / "state.db"), self.folder, name
+            self.profile.environments,
+            LeaseLedger(self.folder / "state.db"),
+            self.folder,
+            name,
+            on_event=self._environment_changed,
+            progress=self._say,
         )
+        self._tools_since: dict[str, float] = {}
         self._workers: dict[str, Worker | ExternalWorker] = {}
         self._facts: dict[str, WorkerFacts] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -114,6 +121,7 @@ class Node:
             self._spawn(self._watch_parent())
         self.progress = "preparing tool environments"
         await self.environments.start()
+        self._environments_ready = True
         self._make_workers()
         async with asyncio.TaskGroup() as group:
             for name in self._workers:
@@ -147,7 +155,7 @@ class Node:
         token.touch(mode=0o600)
         token.write_text(self.token)
         write_node(
-            self.name,
+            self.folder,
             NodeRecord(self.pid, self.create_time, url, self.profile.name, self.profile.digest(), time.time()),
         )
 
@@ -179,19 +187,30 @@ class Node:
     async def _start_worker(self, name: str) -> None:
         worker = self._workers[name]
 
-        def tell(text: str) -> None:
-            self.progress = f"{name}: {text}"
-
         await worker.start()
         if isinstance(worker, Worker):
             self.journal.note_process(worker.pid, worker.create_time, worker.pgid, "worker", name)
-        facts = await worker.wait_ready(tell)
+        facts = await worker.wait_ready(lambda text: self._say(f"{name}: {text}"))
         self._facts[name] = facts
         self.upstreams.add(name, worker.url)
         self.shell.submit(ev.WorkerUp(name, facts.capacity_tokens, facts.prefill_tokens_per_s))
         log.info("%s up at %s: %s", name, worker.url, facts)
 
+    def _say(self, text: str) -> None:
+        """What is going on, for whoever waits for this node to come up; and for the log."""
+        self.progress = text if self.state == "starting" else self.progress
+        log.info("%s", text)
+
     # ------------------------------------------------------------------ while it runs
+
+    def _environment_changed(self, kind: str, lease: Lease) -> None:
+        """Tools run through the manager, so the scheduler hears of their start and end before the next call comes."""
+        if kind == "tool_started":
+            self._tools_since[lease.id] = time.monotonic()
+            self.shell.submit(ev.ToolStarted(lease.program))
+        elif kind == "tool_finished":
+            began = self._tools_since.pop(lease.id, time.monotonic())
+            self.shell.submit(ev.ToolFinished(lease.program, time.monotonic() - began))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -232,7 +251,8 @@ class Node:
 
     def reclaim(self, program: str) -> None:
         """Give back whatever environments ``program`` leased; does not wait for it."""
-        self._spawn(self.environments.release_program(program))
+        if self._environments_ready:
+            self._spawn(self.environments.release_program(program))
 
     def worker_rows(self) -> list[dict[str, Any]]:
         """One mapping a worker: state, place, capacity and use in tokens."""
@@ -257,8 +277,10 @@ class Node:
         return rows
 
     def environment_summary(self) -> dict[str, Any]:
-        states = Counter(str(lease.state) for lease in self.environments.leases())
-        return {"backend": self.environments.backend_name, "notice": self.environments.notice, "leases": dict(states)}
+        if not self._environments_ready:
+            return {"backend": None, "notice": None, "leases": {}}
+        states = Counter(lease.state for lease in self.environments.leases(active=True))
+        return {"backend": self.environments.backend.name, "notice": self.environments.notice, "leases": states}
 
     # ------------------------------------------------------------------ down
 

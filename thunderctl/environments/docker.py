@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import tarfile
 import tempfile
 import time
@@ -317,8 +316,6 @@ class DockerBackend:
 
 def connect() -> docker.DockerClient:
     """A client of an engine that answers; ``EnvironmentFailure`` tells why there is none."""
-    if os.environ.get("THUNDERCTL_NO_DOCKER"):
-        raise EnvironmentFailure("THUNDERCTL_NO_DOCKER is set")
     try:
         client = docker.from_env(timeout=120, max_pool_size=64)
         client.ping()
@@ -332,12 +329,13 @@ def remove(client: docker.DockerClient, container: str) -> None:
     for _ in range(100):
         try:
             client.api.remove_container(container, v=True, force=True)
+            return
         except NotFound:
             return
         except APIError as error:
             if error.status_code != 409:  # somebody else is removing it: wait until they have
                 raise
-        time.sleep(0.1)
+            time.sleep(0.1)
     raise EnvironmentFailure(f"the container {container} does not go away")
 
 

@@ -96,20 +96,25 @@ class LeaseLedger:
             )
         return lease
 
-    def move(self, lease_id: str, state: State, *, place: str | None = None, image: str | None = None) -> Lease:
+    def move(self, lease_id: str, state: State) -> Lease:
         """Change the state; ``EnvironmentFailure`` if the lease is unknown or may not go there from where it is."""
         sources = [source for source, targets in TRANSITIONS.items() if state in targets]
         marks = ",".join("?" * len(sources))
         with self._lock:
             changed = self._db.execute(
-                "UPDATE leases SET state = ?, updated = ?, place = coalesce(?, place), image = coalesce(?, image) "
-                f"WHERE id = ? AND state IN ({marks})",  # noqa: S608 (only question marks are put in)
-                (state, time.time(), place, image, lease_id, *sources),
+                f"UPDATE leases SET state = ?, updated = ? WHERE id = ? AND state IN ({marks})",  # noqa: S608
+                (state, time.time(), lease_id, *sources),
             ).rowcount
         lease = self.get(lease_id)
         if not changed:
             raise EnvironmentFailure(f"lease {lease_id} is {lease.state} and cannot become {state}")
         return lease
+
+    def note_place(self, lease_id: str, place: str) -> Lease:
+        """Write down where the environment is: its container id or its folder."""
+        with self._lock:
+            self._db.execute("UPDATE leases SET place = ? WHERE id = ?", (place, lease_id))
+        return self.get(lease_id)
 
     def measured(self, sizes: Iterable[tuple[str, int]]) -> None:
         """Write down the bytes that environments were seen to hold, as ``(lease id, bytes)``."""

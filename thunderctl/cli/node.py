@@ -1,0 +1,194 @@
+"""``up``, ``down``, ``status``, ``ps`` and ``logs``: one node's life, as its operator sees it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from thunderctl import launcher
+from thunderctl.cli.show import AsJson, Overrides, err, out, print_json, ticker
+from thunderctl.errors import DaemonError, ExitCode, UsageError
+from thunderctl.launcher import DEFAULT_NODE
+from thunderctl.node import alive, node_dir, read_node
+from thunderctl.profile_files import load_profile
+from thunderctl.report.tables import seconds
+from thunderctl.workers.launch import serve_command
+
+NodeName = Annotated[str, typer.Option("--node", help="Which node, if several run on this machine.")]
+
+
+def up(
+    profile: Annotated[str, typer.Argument(help="Profile name or file.")] = "laptop",
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the engine's command lines and stop.")] = False,
+    node: NodeName = DEFAULT_NODE,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a node up: workers, scheduler daemon, tool environments. Does nothing if it is up already.
+
+    Examples:
+
+        thunderctl up
+        thunderctl up gpu-1 -c scheduler.policy=paper
+        thunderctl up h100x8 --dry-run
+    """
+    resolved = load_profile(profile, overrides or ())
+    if dry_run:
+        launcher.preflight(resolved.profile)
+        _dry_run(resolved.profile, as_json)
+        return
+    with ticker() as tell:
+        handle = launcher.bring_up(resolved, name=node, progress=tell)
+    health = launcher.health_of(handle.record)
+    if as_json:
+        print_json({"node": node, "url": handle.record.url, "was_up": handle.was_up, "health": health})
+        return
+    out.print(f"{'already up' if handle.was_up else 'up'}: [bold]{resolved.profile.name}[/] at {handle.record.url}/v1")
+    if health is not None:
+        out.print(_worker_table(health))
+        if health["environments"]["notice"]:
+            err.print(f"[yellow]{health['environments']['notice']}[/]")
+
+
+def _dry_run(profile: Any, as_json: bool) -> None:
+    if profile.engine.kind == "external":
+        lines = []
+    else:
+        lines = [serve_command(profile, i, 8000 + i, None, None) for i in range(profile.workers.count)]
+    if as_json:
+        print_json({"workers": [{"argv": c.argv, "env": c.env} for c in lines], "urls": profile.workers.urls})
+        return
+    for command in lines:
+        typer.echo(command.shell_line())
+    for url in profile.workers.urls:
+        typer.echo(f"# external: {url}")
+
+
+def down(node: NodeName = DEFAULT_NODE, as_json: AsJson = False) -> None:
+    """Take the node down, with everything it started. Does nothing if it is down.
+
+    Example:
+
+        thunderctl down
+    """
+    with ticker() as tell:
+        was_up = launcher.take_down(node, progress=tell)
+    if as_json:
+        print_json({"node": node, "was_up": was_up})
+    else:
+        out.print("down" if was_up else "nothing was up")
+
+
+def _health(node: str) -> dict[str, Any]:
+    record = read_node(node)
+    found = launcher.health_of(record) if record is not None and alive(record) else None
+    if found is None:
+        raise DaemonError(f"no node is up ({node})", hint="thunderctl up laptop")
+    return {**found, "url": record.url if record else ""}
+
+
+def status(node: NodeName = DEFAULT_NODE, as_json: AsJson = False) -> None:
+    """What runs: profile, policy, workers with their KV capacity, programs, environments. Exit code 1 if nothing does.
+
+    Example:
+
+        thunderctl status --json
+    """
+    health = _health(node)
+    if as_json:
+        print_json(health)
+        return
+    out.print(
+        f"[bold]{health['profile']}[/] at {health['url']}/v1 · {health['status']} · policy {health['policy']} · "
+        f"up for {seconds(health['uptime_s'])}"
+    )
+    out.print(
+        f"programs: {health['programs_count']} ({health['reasoning_count']} reasoning, {health['acting_count']} acting, "
+        f"{health['paused_count']} paused)"
+    )
+    environments = health["environments"]
+    leases = ", ".join(f"{n} {state}" for state, n in environments["leases"].items()) or "none"
+    out.print(f"environments: {environments['backend']}; leases: {leases}")
+    out.print(_worker_table(health))
+
+
+def _worker_table(health: dict[str, Any]) -> Table:
+    table = Table("worker", "state", "model", "KV capacity", "reasoning", "acting", "programs", "prefill", "url")
+    for w in health["workers"]:
+        table.add_row(
+            w["name"],
+            w["state"],
+            w["model"] or "",
+            f"{w['capacity_tokens']:,} tokens" if w["capacity_tokens"] else "",
+            f"{w['reasoning_tokens']:,}",
+            f"{w['acting_tokens']:,}",
+            str(w["programs"]),
+            f"{w['prefill_tokens_per_s']:,} tokens/s" if w["prefill_tokens_per_s"] else "",
+            w["url"],
+        )
+    return table
+
+
+def ps(node: NodeName = DEFAULT_NODE, as_json: AsJson = False) -> None:
+    """The programs that the scheduler knows, and what each is doing.
+
+    Example:
+
+        thunderctl ps
+    """
+    handle = launcher.need(node)
+    with urllib.request.urlopen(handle.record.url + "/programs", timeout=10) as answer:  # noqa: S310 - our own URL
+        programs: dict[str, Any] = json.load(answer)
+    if as_json:
+        print_json(programs)
+        return
+    table = Table("program", "status", "phase", "worker", "tokens", "steps", "pauses", "held for", "in phase for")
+    for name, p in programs.items():
+        table.add_row(
+            name, p["state"], p["status"], p["backend"] or "", f"{p['total_tokens']:,}", str(p["step_count"]),
+            str(p["pauses"]), seconds(p["waited_s"]), seconds(p["in_phase_s"]),
+        )  # fmt: skip
+    out.print(table if programs else "no programs")
+
+
+def logs(
+    which: Annotated[str, typer.Argument(help="daemon, worker (all of them) or worker-N.")] = "daemon",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing as lines arrive.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines of the end to print.")] = 50,
+    node: NodeName = DEFAULT_NODE,
+    as_json: AsJson = False,
+) -> None:
+    """The daemon's log, or a worker's (vLLM's own). They stay after the node is down.
+
+    Examples:
+
+        thunderctl logs worker
+        thunderctl logs -f daemon
+    """
+    folder = node_dir(node) / "logs"
+    known = sorted(p.stem for p in folder.glob("*.log"))
+    chosen = [name for name in known if name == which or (which == "worker" and name.startswith("worker-"))]
+    if not chosen:
+        raise UsageError(f"there is no log {which!r} of node {node!r}", hint=f"logs: {', '.join(known) or 'none yet'}")
+    files = [(name, (folder / f"{name}.log").open(encoding="utf-8", errors="replace")) for name in chosen]
+    if as_json:
+        print_json({name: file.read().splitlines()[-lines:] if lines else [] for name, file in files})
+        return
+    mark = len(files) > 1
+    for name, file in files:
+        text = file.read().splitlines()
+        for line in text[-lines:] if lines else []:
+            typer.echo(f"{name}: {line}" if mark else line)
+    try:
+        while follow:
+            for name, file in files:
+                for line in file.readlines():
+                    typer.echo(f"{name}: {line.rstrip()}" if mark else line.rstrip())
+            time.sleep(0.3)
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
