@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,9 @@ def room_for(folder: Path, wanted: int) -> None:
     while not place.exists():
         place = place.parent
     if not os.access(place, os.W_OK):
-        raise PreflightError(f"{place} is not writable", hint="THUNDERCTL_HOME and THUNDERCTL_CACHE choose other places")
+        raise PreflightError(
+            f"{place} is not writable", hint="THUNDERCTL_HOME and THUNDERCTL_CACHE choose other places"
+        )
     free = shutil.disk_usage(place).free
     if free < wanted:
         raise PreflightError(
@@ -274,10 +276,13 @@ def _take_down(name: str, progress: Progress) -> bool:
 
 def _collect_remains(name: str, progress: Progress) -> None:
     """What a killed life of this node left behind goes before a new one starts."""
-    plan = collector.plan(node=name)
-    if plan.items:
-        progress(f"collecting {len(plan.items)} thing(s) that an earlier life of this node left behind")
-        collector.carry_out(plan)
+    if not (node_dir(name) / "state.db").exists():
+        return
+    plan = collector.plan()
+    ours = [item for item in plan.items if item.node == name]
+    if ours:
+        progress(f"collecting {len(ours)} thing(s) that an earlier life of this node left behind")
+        collector.carry_out(replace(plan, items=ours))
 
 
 def forget(name: str) -> None:

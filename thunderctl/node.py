@@ -70,9 +70,7 @@ def same_process(pid: int, create_time: float) -> bool:
     """Whether ``pid`` is still the process that started at ``create_time``, and not a zombie."""
     try:
         process = psutil.Process(pid)
-        return (
-            abs(process.create_time() - create_time) <= TOLERANCE_S and process.status() != psutil.STATUS_ZOMBIE
-        )
+        return abs(process.create_time() - create_time) <= TOLERANCE_S and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 

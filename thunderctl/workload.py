@@ -121,7 +121,8 @@ def find_workload(name_or_path: str) -> Path:
         folder = paths.bundled_workloads() / paths.safe_name(name_or_path, "workload")
     if not (folder / "workload.yaml").is_file():
         raise WorkloadError(
-            f"there is no workload {name_or_path!r}", hint=f"bundled ones: {', '.join(list_workloads())}; or give a folder"
+            f"there is no workload {name_or_path!r}",
+            hint=f"bundled ones: {', '.join(list_workloads())}; or give a folder",
         )
     return folder
 

@@ -32,7 +32,9 @@ def test_the_core_imports_nothing_that_touches_the_world() -> None:
 @pytest.mark.parametrize("status", list(Status))
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("verb", list(Verb))
-def test_only_transitions_of_the_table_happen_and_others_change_nothing(status: Status, phase: Phase, verb: Verb) -> None:
+def test_only_transitions_of_the_table_happen_and_others_change_nothing(
+    status: Status, phase: Phase, verb: Verb
+) -> None:
     program = Program("p", 0.0, status=status, phase=phase)
     target = TRANSITIONS.get(((status, phase), verb))
     if target is None:
@@ -86,7 +88,9 @@ def drive(policy: str, history: list[tuple[ev.Event, float]], *, check: bool = T
 @pytest.mark.parametrize("policy", POLICIES)
 @given(history=histories)
 @settings(max_examples=150, deadline=None)
-def test_every_invariant_holds_after_every_event_of_any_history(policy: str, history: list[tuple[ev.Event, float]]) -> None:
+def test_every_invariant_holds_after_every_event_of_any_history(
+    policy: str, history: list[tuple[ev.Event, float]]
+) -> None:
     drive(policy, history)
 
 
@@ -122,7 +126,9 @@ def test_each_call_is_admitted_or_rejected_at_most_once_unless_it_bounced(
 @pytest.mark.parametrize("policy", POLICIES)
 @given(sizes=st.lists(st.integers(1, 1500), min_size=1, max_size=12))
 @settings(max_examples=60, deadline=None)
-def test_every_held_call_is_admitted_in_the_end_even_if_it_is_larger_than_the_worker(policy: str, sizes: list[int]) -> None:
+def test_every_held_call_is_admitted_in_the_end_even_if_it_is_larger_than_the_worker(
+    policy: str, sizes: list[int]
+) -> None:
     scheduler = Scheduler(make_policy(policy))
     scheduler.handle(ev.WorkerUp("w0", 1000, 200.0), 0.0)
     waiting: set[str] = set()
@@ -130,7 +136,9 @@ def test_every_held_call_is_admitted_in_the_end_even_if_it_is_larger_than_the_wo
     now = 0.0
     for n, size in enumerate(sizes):
         waiting.add(f"c{n}")
-        admitted += [e.call for e in scheduler.handle(ev.CallArrived(f"c{n}", f"p{n}", size), now) if isinstance(e, Admit)]
+        admitted += [
+            e.call for e in scheduler.handle(ev.CallArrived(f"c{n}", f"p{n}", size), now) if isinstance(e, Admit)
+        ]
     while waiting:
         if admitted:
             call = admitted.pop(0)

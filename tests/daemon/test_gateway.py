@@ -32,7 +32,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def usage(prompt: int = 100, cached: int = 60, output: int = 5) -> dict[str, object]:
     details = {"cached_tokens": cached}
-    return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output, "prompt_tokens_details": details}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": output,
+        "total_tokens": prompt + output,
+        "prompt_tokens_details": details,
+    }
 
 
 @dataclass
@@ -57,7 +62,8 @@ class Stub:
 
 async def answer_plainly(request: web.Request) -> web.Response:
     return web.Response(
-        body=b'{"id": "x",   "choices": [], "usage": ' + json.dumps(usage()).encode() + b"}", content_type="application/json"
+        body=b'{"id": "x",   "choices": [], "usage": ' + json.dumps(usage()).encode() + b"}",
+        content_type="application/json",
     )
 
 
@@ -147,7 +153,9 @@ async def test_an_answer_passes_byte_for_byte_and_its_usage_reaches_the_schedule
         ({"program_id": "p", "extra_body": {"program_id": "other"}}, {"X-Program-Id": "another"}),
     ],
 )
-async def test_a_program_is_known_by_any_of_its_names_the_first_match_wins(body: dict[str, object], headers: dict[str, str]) -> None:
+async def test_a_program_is_known_by_any_of_its_names_the_first_match_wins(
+    body: dict[str, object], headers: dict[str, str]
+) -> None:
     async with a_door() as door:
         assert (await door.post(body, **headers)).status == 200
         assert list(door.shell.scheduler.programs) == ["p"]
@@ -200,8 +208,13 @@ async def test_a_client_that_asks_for_usage_in_its_stream_gets_every_byte() -> N
 async def test_other_stream_options_of_the_client_are_kept() -> None:
     async with a_door() as door:
         door.stub.behaviour = stream_of(TEXT, USAGE, DONE)
-        await (await door.post({"program_id": "p", "stream": True, "stream_options": {"continuous_usage_stats": False}})).read()
-        assert json.loads(door.stub.bodies[0])["stream_options"] == {"continuous_usage_stats": False, "include_usage": True}
+        await (
+            await door.post({"program_id": "p", "stream": True, "stream_options": {"continuous_usage_stats": False}})
+        ).read()
+        assert json.loads(door.stub.bodies[0])["stream_options"] == {
+            "continuous_usage_stats": False,
+            "include_usage": True,
+        }
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
@@ -305,6 +318,7 @@ async def test_releasing_a_program_answers_its_held_call_and_sends_nothing() -> 
 
 async def test_two_hundred_calls_at_once_each_have_exactly_one_outcome() -> None:
     async with a_door(capacity=400) as door:
+
         async def one(n: int) -> int:
             answer = await door.post({"program_id": f"p{n % 50}", "pad": "x" * n})
             return answer.status

@@ -24,7 +24,7 @@ _COMMAND = re.compile(r"```(?:bash|sh|mswea_bash_command)\s*\n(.*?)\n```", re.DO
 PATCH_FILE = ".thunderctl-submission.patch"
 JUDGE_FILE = ".thunderctl_judge.py"
 
-_JUDGE = '''\
+_JUDGE = """\
 import io, json, sys, unittest
 outcome = {}
 for name in sys.argv[1:]:
@@ -33,7 +33,7 @@ for name in sys.argv[1:]:
     outcome[name] = result.testsRun > 0 and result.wasSuccessful()
 print()
 print(json.dumps(outcome))
-'''
+"""
 """Runs inside the environment: each test by its id, and one line of JSON at the end."""
 
 
@@ -142,7 +142,7 @@ class CodingAgent:
     async def _work(self, lease: Lease) -> str:
         prompts, limits, rollout = self._workload.prompts, self._workload.limits, self._rollout
         recorded = self._task.answers if rollout.kind == "replay" else None
-        # Without a line of its own an agent would share the cache of another on the same task, as it never would in life.
+        # Without a line of its own an agent would share the cache of another on the same task: in life it would not.
         tag = f"Session {self._run}, {rollout.agent}."
         messages = [
             {"role": "system", "content": prompts.system},

@@ -22,11 +22,13 @@ from thunderctl.runs.store import write_whole
 
 def compare(
     workload: WorkloadName,
-    arms: Annotated[str, typer.Option("--arms", help="Policies or profiles, separated by commas; the first is the base.")] = (
-        "baseline,thunder"
-    ),
+    arms: Annotated[
+        str, typer.Option("--arms", help="Policies or profiles, separated by commas; the first is the base.")
+    ] = ("baseline,thunder"),
     agents: Agents = None,
-    profile: Annotated[str, typer.Option("--profile", "-p", help="Profile of the arms that name a policy.")] = "laptop-pressure",
+    profile: Annotated[
+        str, typer.Option("--profile", "-p", help="Profile of the arms that name a policy.")
+    ] = "laptop-pressure",
     repeats: Annotated[int, typer.Option("--repeats", "-r", min=1, max=100, help="Runs of each arm, interleaved.")] = 1,
     overrides: Overrides = None,
     live: Live = False,

@@ -68,8 +68,13 @@ def _gpus() -> Finding:
 
 
 def _docker() -> Finding:
-    problem = docker_backend.problem()
-    return Finding("Docker engine", problem or "answers", problem is None, "environments.backend docker")
+    try:
+        client = docker_backend.connect()
+        found = f"answers, version {client.version()['Version']}"
+        client.close()
+    except ThunderError as missing:
+        return Finding("Docker engine", missing.message, False, "environments.backend docker")
+    return Finding("Docker engine", found, True, "environments.backend docker")
 
 
 def _bubblewrap() -> Finding:
@@ -100,7 +105,11 @@ def doctor(as_json: AsJson = False) -> None:
     else:
         table = Table("", "found", "")
         for f in findings:
-            mark = "[green]ok[/]" if f.ok else ("[red]missing[/]" if not f.needed_for else f"[yellow]wanted for {f.needed_for}[/]")
+            mark = (
+                "[green]ok[/]"
+                if f.ok
+                else ("[red]missing[/]" if not f.needed_for else f"[yellow]wanted for {f.needed_for}[/]")
+            )
             table.add_row(f.what, f.found, mark)
         out.print(table)
     if broken:

@@ -108,8 +108,8 @@ def status(node: NodeName = DEFAULT_NODE, as_json: AsJson = False) -> None:
         f"up for {seconds(health['uptime_s'])}"
     )
     out.print(
-        f"programs: {health['programs_count']} ({health['reasoning_count']} reasoning, {health['acting_count']} acting, "
-        f"{health['paused_count']} paused)"
+        f"programs: {health['programs_count']} ({health['reasoning_count']} reasoning, "
+        f"{health['acting_count']} acting, {health['paused_count']} paused)"
     )
     environments = health["environments"]
     leases = ", ".join(f"{n} {state}" for state, n in environments["leases"].items()) or "none"

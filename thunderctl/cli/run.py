@@ -24,7 +24,8 @@ from thunderctl.workload import find_workload, load_dataset, load_tasks, load_wo
 WorkloadName = Annotated[str, typer.Argument(help="Bundled workload (swebench), or a folder of your own.")]
 Agents = Annotated[int | None, typer.Option("--agents", "-n", min=1, max=4096, help="How many agents run at once.")]
 Dataset = Annotated[
-    Path | None, typer.Option("--dataset", help="SWE-bench rows (JSON lines) instead of the bundled tasks; implies --live.")
+    Path | None,
+    typer.Option("--dataset", help="SWE-bench rows (JSON lines) instead of the bundled tasks; implies --live."),
 ]
 Live = Annotated[bool, typer.Option("--live/--replay", help="Let the model decide, or force the recorded answers.")]
 Tasks = Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be repeated.")]
@@ -34,7 +35,9 @@ Judge = Annotated[bool, typer.Option("--judge/--no-judge", help="Run the tasks' 
 def run(
     workload: WorkloadName,
     agents: Agents = None,
-    profile: Annotated[str | None, typer.Option("--profile", "-p", help="Profile; without it what is up, or laptop.")] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", "-p", help="Profile; without it what is up, or laptop.")
+    ] = None,
     overrides: Overrides = None,
     live: Live = False,
     dataset: Dataset = None,
@@ -77,9 +80,7 @@ def run(
     out.print(f"\nstored in {store.folder}", soft_wrap=True, highlight=False)
 
 
-def _profile_to_use(
-    profile: str | None, overrides: list[str] | None, up_already: NodeHandle | None
-) -> ResolvedProfile:
+def _profile_to_use(profile: str | None, overrides: list[str] | None, up_already: NodeHandle | None) -> ResolvedProfile:
     if profile is None and up_already is not None:
         if overrides:
             raise UsageError("-c changes a profile: say which with --profile", hint="or `thunderctl down` first")

@@ -371,9 +371,7 @@ class Scheduler:
             self.arriving[program.id] = None
         self._recount(program)
         reason = "first placement" if first else place.reason
-        self._effects.append(
-            Restored(program.id, place.worker, program.tokens, waited, place.forced, moved, reason)
-        )
+        self._effects.append(Restored(program.id, place.worker, program.tokens, waited, place.forced, moved, reason))
 
     # ------------------------------------------------------------------ accounts
 

@@ -34,17 +34,19 @@ def main(name: str) -> int:
         uvloop.run(_serve(name))
     except BaseException as group:
         failure = leaf(group)
-        known = isinstance(failure, ThunderError)
+        if not isinstance(failure, ThunderError):
+            logging.getLogger("thunderctl.daemon").exception("the node ends")
+            failure = ThunderError(
+                f"{type(failure).__name__}: {failure}", hint=f"the daemon's log is in {node_dir(name) / 'logs'}"
+            )
         record = {
-            "message": failure.message if known else f"{type(failure).__name__}: {failure}",
-            "hint": failure.hint if known else f"the daemon's log is in {node_dir(name) / 'logs'}",
-            "details": failure.details if known else [],
-            "exit_code": int(failure.exit_code) if known else 1,
+            "message": failure.message,
+            "hint": failure.hint,
+            "details": failure.details,
+            "exit_code": int(failure.exit_code),
         }
         (node_dir(name) / "failure.json").write_text(json.dumps(record))
-        if not known:
-            logging.getLogger("thunderctl.daemon").exception("the node ends")
-        return record["exit_code"]
+        return int(failure.exit_code)
     return 0
 
 

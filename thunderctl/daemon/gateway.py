@@ -95,9 +95,7 @@ class Gateway:
             sent, asked = ask_for_usage(raw, body)
         except BadBody as bad:
             return error(400, str(bad), "invalid_request_error")
-        forward = _Forward(
-            request.path, sent, len(raw), asked, request_headers(request.headers, own_key=self._own_key)
-        )
+        forward = _Forward(request.path, sent, len(raw), asked, request_headers(request.headers, own_key=self._own_key))
         if program is None:
             return await self._unscheduled(request, forward)
         return await self._scheduled(request, forward, body, program)

@@ -45,9 +45,7 @@ class Journal:
         self._boot = boot
         self._pending: list[tuple[str, float, bytes]] = []
         self._task: asyncio.Task[None] | None = None
-        self._db.execute(
-            "INSERT INTO boots VALUES (?, ?, ?)", (boot, started, msgspec.json.encode(scheduler).decode())
-        )
+        self._db.execute("INSERT INTO boots VALUES (?, ?, ?)", (boot, started, msgspec.json.encode(scheduler).decode()))
 
     def append(self, event: ev.Event, at: float) -> None:
         """Note ``event``; it is on disk ``FLUSH_S`` seconds later."""
@@ -80,7 +78,9 @@ class Journal:
     # What the collector needs to find after a SIGKILL: written at once, not in batches.
 
     def note_process(self, pid: int, create_time: float, pgid: int, kind: str, name: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?, ?)", (pid, create_time, pgid, kind, name))
+        self._db.execute(
+            "INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?, ?)", (pid, create_time, pgid, kind, name)
+        )
 
     def forget_process(self, pid: int) -> None:
         self._db.execute("DELETE FROM processes WHERE pid = ?", (pid,))

@@ -56,5 +56,5 @@ class ShellCollector:
 
 def prometheus_text(shell: Shell) -> bytes:
     registry = CollectorRegistry()
-    registry.register(ShellCollector(shell))  # type: ignore[arg-type]
+    registry.register(ShellCollector(shell))
     return generate_latest(registry)

@@ -122,20 +122,18 @@ class Node:
         self.progress = "preparing tool environments"
         await self.environments.start()
         self._environments_ready = True
-        self._make_workers()
+        count = len(self.profile.workers.urls) or self.profile.workers.count
         async with asyncio.TaskGroup() as group:
-            for name in self._workers:
-                group.create_task(self._start_worker(name))
+            for index in range(count):
+                group.create_task(self._start_worker(index))
         self.probe.start()
-        for name in self._workers:
-            self._spawn(self._watch_worker(name))
+        for index in range(count):
+            self._spawn(self._watch_worker(index))
         self.state, self.progress = "ready", "ready"
         log.info("ready: %s worker(s), policy %s", len(self._workers), self.profile.scheduler.policy)
 
     async def _open_door(self) -> None:
-        app = web.Application(
-            client_max_size=int(self.profile.gateway.max_body_mib * 2**20), middlewares=[self._guard]
-        )
+        app = web.Application(client_max_size=int(self.profile.gateway.max_body_mib * 2**20), middlewares=[self._guard])
         app.add_routes([*self.gateway.routes(), *Control(self).routes()])
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=5)
         await self._runner.setup()
@@ -173,22 +171,18 @@ class Node:
         response: web.StreamResponse = await handler(request)
         return response
 
-    def _make_workers(self) -> None:
+    def _make_worker(self, index: int) -> Worker | ExternalWorker:
         if self.profile.engine.kind == "external":
-            for index, url in enumerate(self.profile.workers.urls):
-                self._workers[f"w{index}"] = ExternalWorker(self.profile, index, url)
-            return
+            return ExternalWorker(self.profile, index)
         if self._engine is None:
             raise EngineError("no engine was prepared for this node", hint="start it with `thunderctl up`")
-        for index in range(self.profile.workers.count):
-            log_path = self.folder / "logs" / f"worker-{index}.log"
-            self._workers[f"w{index}"] = Worker(self.profile, index, self._engine, self._model, log_path)
+        return Worker(self.profile, index, self._engine, self._model, self.folder / "logs" / f"worker-{index}.log")
 
-    async def _start_worker(self, name: str) -> None:
-        worker = self._workers[name]
-
+    async def _start_worker(self, index: int) -> None:
+        name = f"w{index}"
+        worker = self._workers[name] = self._make_worker(index)
         await worker.start()
-        if isinstance(worker, Worker):
+        if worker.pid is not None and worker.create_time is not None and worker.pgid is not None:
             self.journal.note_process(worker.pid, worker.create_time, worker.pgid, "worker", name)
         facts = await worker.wait_ready(lambda text: self._say(f"{name}: {text}"))
         self._facts[name] = facts
@@ -217,8 +211,9 @@ class Node:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _watch_worker(self, name: str) -> None:
+    async def _watch_worker(self, index: int) -> None:
         """Notice a worker's death at once; start it again a few times, then give it up."""
+        name = f"w{index}"
         for attempt in range(RESTARTS + 1):
             worker = self._workers[name]
             await worker.wait()
@@ -226,11 +221,13 @@ class Node:
             self.shell.submit(ev.WorkerLost(name))
             await self.upstreams.remove(name)
             await worker.stop()
+            if worker.pid is not None:
+                self.journal.forget_process(worker.pid)
             if attempt == RESTARTS:
                 break
             await asyncio.sleep(2.0**attempt)
             try:
-                await self._start_worker(name)
+                await self._start_worker(index)
             except ThunderError as failure:
                 log.error("%s did not start again: %s", name, failure.message)
         log.error("%s is given up after %s restarts", name, RESTARTS)
@@ -264,7 +261,7 @@ class Node:
                 {
                     "name": name,
                     "url": worker.url,
-                    "pid": worker.pid if isinstance(worker, Worker) else None,
+                    "pid": worker.pid,
                     "state": "up" if ledger else ("starting" if self.state == "starting" else "lost"),
                     "model": facts.model if facts else None,
                     "capacity_tokens": facts.capacity_tokens if facts else None,
@@ -308,7 +305,7 @@ class Node:
             if isinstance(failure, BaseException):
                 log.error("while stopping: %s", failure)
         for worker in self._workers.values():
-            if isinstance(worker, Worker) and worker.pid:
+            if worker.pid is not None:
                 self.journal.forget_process(worker.pid)
         await self.journal.close()
         (self.folder / "token").unlink(missing_ok=True)

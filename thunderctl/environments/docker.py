@@ -100,7 +100,8 @@ class DockerBackend:
         user = self._users.get(image) or await self._tool_user(container, image)
         self._users[image] = user
         workdir, folder = wanted.spec.workdir, wanted.spec.files
-        if folder is not None:
+        # A working directory that the engine made would belong to root; one that the image brings stays as it is.
+        if folder is not None or not await self._engine.exists(container, workdir):
             pack = functools.partial(tree_archive, folder, workdir, user.uid, user.gid)
             await self._call(lambda: self._unpack(container, "/", pack()))
         return container
@@ -200,7 +201,7 @@ class DockerBackend:
             name=f"thunderctl-{lease.id}",
             hostname="tools",
             user=KEEPER,
-            working_dir=wanted.spec.workdir,
+            working_dir="/",
             labels={
                 "thunderctl.owner": self._owner,
                 "thunderctl.node": self._node,
@@ -276,11 +277,11 @@ class DockerBackend:
 
     def _unpack(self, container: str, where: str, archive: IO[bytes]) -> None:
         with archive:
-            self._docker.api.put_archive(container, where, archive)  # type: ignore[no-untyped-call]
+            self._docker.api.put_archive(container, where, archive)
 
     def _read(self, container: str, name: str, max_bytes: int) -> bytes:
         try:
-            chunks, told = self._docker.api.get_archive(container, name)  # type: ignore[no-untyped-call]
+            chunks, told = self._docker.api.get_archive(container, name)
         except NotFound:
             raise EnvironmentFailure(f"there is no file {name} in the environment") from None
         if told["size"] > max_bytes:

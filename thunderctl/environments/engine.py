@@ -49,9 +49,7 @@ class EngineConnection:
             return self._session, "http://engine"
         return self._session, f"{'https' if tls else 'http'}://{place}"
 
-    async def create(
-        self, container: str, argv: Sequence[str], env: Mapping[str, str], workdir: str, user: str
-    ) -> str:
+    async def create(self, container: str, argv: Sequence[str], env: Mapping[str, str], workdir: str, user: str) -> str:
         """Announce a command; its id. A container that is gone or stopped is an ``EnvironmentFailure``."""
         body = {
             "AttachStdout": True,
@@ -98,6 +96,15 @@ class EngineConnection:
     async def state(self, container: str) -> dict[str, Any]:
         answer: dict[str, Any] = (await self._json("GET", f"/containers/{container}/json"))["State"]
         return answer
+
+    async def exists(self, container: str, path: str) -> bool:
+        """Whether there is anything at ``path`` in the container."""
+        session, base = self._open()
+        try:
+            async with session.head(f"{base}/containers/{container}/archive", params={"path": path}) as response:
+                return response.status == 200
+        except aiohttp.ClientError as error:
+            raise EnvironmentFailure(f"the Docker engine does not answer: {error}") from error
 
     async def close(self) -> None:
         if self._session is not None:

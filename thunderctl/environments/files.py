@@ -7,7 +7,6 @@ out of the working directory. Both are refused with the offending name, never re
 from __future__ import annotations
 
 import io
-import os
 import stat
 import tarfile
 import tempfile
@@ -58,7 +57,7 @@ def checked_tree(folder: Path) -> Iterator[tuple[Path, PurePosixPath]]:
 
 
 def _refuse_leaving(link: Path, root: Path) -> None:
-    target = Path(os.readlink(link))
+    target = link.readlink()
     # An absolute target points elsewhere once copied, even if it lies inside the folder now.
     if target.is_absolute() or not link.resolve().is_relative_to(root):
         raise EnvironmentFailure(

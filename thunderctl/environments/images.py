@@ -111,7 +111,7 @@ class Images:
             tar = ["tar", "-C", str(root), "--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*", "-c", "."]
             with subprocess.Popen(tar, stdout=subprocess.PIPE) as packing:
                 repository, tag = BASE.split(":")
-                answer = self._client.api.import_image_from_stream(  # type: ignore[no-untyped-call]
+                answer = self._client.api.import_image_from_stream(
                     packing.stdout,
                     repository=repository,
                     tag=tag,

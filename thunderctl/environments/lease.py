@@ -120,9 +120,7 @@ class LeaseLedger:
         """Write down the bytes that environments were seen to hold, as ``(lease id, bytes)``."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
-                "UPDATE leases SET bytes = ? WHERE id = ?", [(size, lease) for lease, size in sizes]
-            )
+            self._db.executemany("UPDATE leases SET bytes = ? WHERE id = ?", [(size, lease) for lease, size in sizes])
             self._db.execute("COMMIT")
 
     def find(self, lease_id: str) -> Lease | None:

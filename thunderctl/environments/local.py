@@ -34,9 +34,7 @@ _FILE_MIB = 4096
 
 # $1 the command, $2 address space (KiB), $3 file size (blocks of 1,024 bytes), $4 CPU seconds, $5 processes.
 # bash's own limits cost nothing; a function run between fork and exec is not safe in a process with threads.
-_WRAPPER = (
-    "{ ulimit -c 0; ulimit -v $2; ulimit -f $3; ulimit -t $4; ulimit -u $5; } 2>/dev/null; exec bash -c \"$1\""
-)
+_WRAPPER = '{ ulimit -c 0; ulimit -v $2; ulimit -f $3; ulimit -t $4; ulimit -u $5; } 2>/dev/null; exec bash -c "$1"'
 
 
 class LocalBackend:
@@ -201,7 +199,7 @@ class LocalBackend:
         for source, relative in checked_tree(wanted.spec.files) if wanted.spec.files is not None else ():
             target = work / relative
             if source.is_symlink():
-                target.symlink_to(os.readlink(source))
+                target.symlink_to(source.readlink())
             elif source.is_dir():
                 target.mkdir()
                 target.chmod(source.stat().st_mode & 0o777 | 0o700)

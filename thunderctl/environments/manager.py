@@ -133,7 +133,9 @@ class EnvironmentManager:
             await to_the_end(self._give_up(lease.id))
             if isinstance(error, ThunderError):
                 raise
-            raise EnvironmentFailure(f"the environment of {program} could not be prepared: {describe(error)}") from error
+            raise EnvironmentFailure(
+                f"the environment of {program} could not be prepared: {describe(error)}"
+            ) from error
 
     async def execute(
         self, lease_id: str, command: str, timeout_s: float | None = None, env: Mapping[str, str] | None = None
@@ -188,10 +190,10 @@ class EnvironmentManager:
         return self._ledger.leases(active=active)
 
     async def close(self) -> None:
-        """Reclaim everything that is still held, then let the back-end go."""
-        self._closed = True
-        if self._backend is None:
+        """Reclaim everything that is still held, then let the back-end go. Closing twice is fine."""
+        if self._closed or self._backend is None:
             return
+        self._closed = True
         try:
             await to_the_end(self._release_all([x for x in self._ledger.leases() if x.id in self._wanted]))
         finally:

@@ -6,6 +6,7 @@ Where that cannot be told (the node's folder or record is missing) a thing must 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -113,14 +114,13 @@ def _state(file: Path) -> tuple[dict[str, LeaseRow] | None, tuple[tuple[int, flo
         return None, ()
     leases: dict[str, LeaseRow] | None = None
     processes: list[tuple[int, float, int, str, str]] = []
-    try:
-        rows = db.execute("SELECT id, program, run, backend, state, created, updated FROM leases").fetchall()
-        leases = {row[0]: LeaseRow(row[1], row[2], row[3], row[4] in ACTIVE, row[5], row[6]) for row in rows}
-        processes = db.execute("SELECT pid, create_time, pgid, kind, name FROM processes").fetchall()
-    except sqlite3.Error:  # a table that was never made: nothing of its sort was ever there
-        pass
-    finally:
-        db.close()
+    # A table that was never made is no error: nothing of its sort was ever there to be written down.
+    with contextlib.closing(db):
+        with contextlib.suppress(sqlite3.Error):
+            rows = db.execute("SELECT id, program, run, backend, state, created, updated FROM leases").fetchall()
+            leases = {row[0]: LeaseRow(row[1], row[2], row[3], row[4] in ACTIVE, row[5], row[6]) for row in rows}
+        with contextlib.suppress(sqlite3.Error):
+            processes = db.execute("SELECT pid, create_time, pgid, kind, name FROM processes").fetchall()
     return leases, tuple(processes)
 
 

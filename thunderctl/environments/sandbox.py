@@ -6,7 +6,6 @@ says it is. It ends with the process that started it, and everything inside ends
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def arguments(
     line += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     for path in _SYSTEM:
         if Path(path).is_symlink():
-            line += ["--symlink", os.readlink(path), path]
+            line += ["--symlink", str(Path(path).readlink()), path]
         else:
             line += ["--ro-bind-try", path, path]
     for name in _ETC:

@@ -52,7 +52,12 @@ def compare(arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         row: dict[str, Any] = {"figure": label, "form": form, "arms": {}}
         for name in names:
             mean = sum(values[name]) / len(values[name])
-            entry: dict[str, Any] = {"mean": mean, "min": min(values[name]), "max": max(values[name]), "values": values[name]}
+            entry: dict[str, Any] = {
+                "mean": mean,
+                "min": min(values[name]),
+                "max": max(values[name]),
+                "values": values[name],
+            }
             base_mean = sum(base) / len(base)
             if name != names[0] and base_mean:
                 pairs = [b / a for a, b in zip(base, values[name], strict=False) if a]
@@ -106,7 +111,9 @@ def compare_table(result: dict[str, Any]) -> RenderableType:
         cells = [row["figure"]]
         for name in names:
             e = row["arms"][name]
-            shown = [size(v) if row["form"] == "size" else row["form"].format(v) for v in (e["mean"], e["min"], e["max"])]
+            shown = [
+                size(v) if row["form"] == "size" else row["form"].format(v) for v in (e["mean"], e["min"], e["max"])
+            ]
             cells.append(shown[0] if result["repeats"] == 1 else f"{shown[0]}  [{shown[1]} – {shown[2]}]")
         for name in names[1:]:
             r = row["arms"][name].get("ratio")

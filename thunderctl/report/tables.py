@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -14,6 +15,9 @@ KIND_MEANS = {
     "replay": "replay: the engine was forced to emit recorded answers; prefill, cache and tools are real",
     "live": "live: the model decided every answer",
 }
+
+
+USES = ("decode", "prefill", "recompute", "caching", "unused")
 
 
 def size(count: float) -> str:
@@ -36,40 +40,35 @@ def percent(value: float) -> str:
 
 
 def _rows(s: dict[str, Any]) -> list[tuple[str, str] | None]:
-    agents, sched = s["agents"], s["scheduler"]
+    """Label and text of each line; ``None`` is an empty one."""
+    agents, sched, tokens, space, disk = s["agents"], s["scheduler"], s["tokens"], s["kv_space_time"], s["disk"]
     statuses = ", ".join(f"{count} {name}" for name, count in sorted(agents["by_status"].items()))
-    judged = agents["resolved"] + agents["not_resolved"]
-    disk_kinds = ", ".join(f"{kind} {size(value)}" for kind, value in sorted(s["disk"]["peak_by_kind"].items()) if value)
-    space = s["kv_space_time"]
+    kinds = ", ".join(f"{kind} {size(value)}" for kind, value in sorted(disk["peak_by_kind"].items()) if value)
+    uses = ", ".join(f"{use} {percent(space.get(use, 0.0))}" for use in USES)
+    judged = (
+        f"{agents['resolved'] + agents['not_resolved']}: {agents['resolved']} resolved, {agents['not_resolved']} not"
+    )
+    if agents["not_judged"]:
+        judged += f"; {agents['not_judged']} agents without a judged patch"
+    latency, unpaused, rate = s["latency_s"], s["latency_without_pauses_s"], s["throughput"]
     return [
         ("agents", f"{agents['asked']} ({statuses})"),
         ("programs finished", f"{agents['finished']}"),
-        (
-            "patches evaluated",
-            f"{judged}: {agents['resolved']} resolved, {agents['not_resolved']} not"
-            + (f"; {agents['not_judged']} agents without a judged patch" if agents["not_judged"] else ""),
-        ),
+        ("patches evaluated", judged),
         None,
         ("measured window", seconds(s["window_s"])),
-        ("throughput", f"{s['throughput']['steps_per_min']:.1f} steps/min  ({s['throughput']['steps']} steps)"),
-        ("", f"{s['throughput']['programs_per_h']:.1f} programs/h"),
-        ("", f"{s['throughput']['output_tokens_per_s']:.1f} output tokens/s"),
+        ("throughput", f"{rate['steps_per_min']:.1f} steps/min  ({rate['steps']} steps)"),
+        ("", f"{rate['programs_per_h']:.1f} programs/h"),
+        ("", f"{rate['output_tokens_per_s']:.1f} output tokens/s"),
         ("context", f"{s['context_tokens']['mean']:,.0f} tokens on average, {s['context_tokens']['max']:,} at most"),
         None,
         ("cache hit rate", f"{percent(s['hit_rate'])}  (engine's own counters: {percent(s['engine_hit_rate'])})"),
-        ("tokens", f"{s['tokens']['prompt']:,} prompt, of them {s['tokens']['cached']:,} cached; {s['tokens']['output']:,} output"),
+        ("tokens", f"{tokens['prompt']:,} prompt, {tokens['cached']:,} of them cached; {tokens['output']:,} output"),
         ("computed again", f"{space['recomputed_tokens']:,.0f} tokens"),
-        (
-            "KV space × time",
-            f"decode {percent(space.get('decode', 0))}, prefill {percent(space.get('prefill', 0))}, recompute "
-            f"{percent(space.get('recompute', 0))}, caching {percent(space.get('caching', 0))}, unused {percent(space['unused'])}",
-        ),
+        ("KV space × time", uses),
         None,
-        ("step latency", f"{seconds(s['latency_s']['p50'])} median, {seconds(s['latency_s']['p90'])} p90"),
-        (
-            "  without pauses",
-            f"{seconds(s['latency_without_pauses_s']['p50'])} median, {seconds(s['latency_without_pauses_s']['p90'])} p90",
-        ),
+        ("step latency", f"{seconds(latency['p50'])} median, {seconds(latency['p90'])} p90"),
+        ("  without pauses", f"{seconds(unpaused['p50'])} median, {seconds(unpaused['p90'])} p90"),
         ("held by scheduler", f"{seconds(s['held_s']['total'])} in all, {seconds(s['held_s']['max'])} longest"),
         (
             "scheduler",
@@ -77,10 +76,17 @@ def _rows(s: dict[str, Any]) -> list[tuple[str, str] | None]:
             f"({sched['forced_restores']} forced, {sched['migrations']} to another worker)",
         ),
         None,
-        ("tool time", f"{seconds(s['tool_s']['total'])} in all, {seconds(s['tool_s']['p50'])} median, {s['tool_timeouts']} timed out"),
+        (
+            "tool time",
+            f"{seconds(s['tool_s']['total'])} in all, {seconds(s['tool_s']['p50'])} median, "
+            f"{s['tool_timeouts']} timed out",
+        ),
         ("environments", f"{s['environments']}, prepared in {seconds(s['prepare_s']['mean'])} on average"),
-        ("environment disk", f"{size(s['disk']['peak_bytes'])} peak ({disk_kinds or 'nothing'}), {size(s['disk']['now_bytes'])} now"),
-    ]  # fmt: skip
+        (
+            "environment disk",
+            f"{size(disk['peak_bytes'])} peak ({kinds or 'nothing'}), {size(disk['now_bytes'])} now",
+        ),
+    ]
 
 
 def run_table(summary: dict[str, Any]) -> RenderableType:
@@ -91,9 +97,14 @@ def run_table(summary: dict[str, Any]) -> RenderableType:
     table.add_column()
     for row in _rows(summary):
         table.add_row(*(row or ("", "")))
-    facts = [Text(title, style="bold"), Text(f"{KIND_MEANS[summary['kind']]}; tasks {summary['tasks_are']}", style="dim")]
+    facts = [
+        Text(title, style="bold"),
+        Text(f"{KIND_MEANS[summary['kind']]}; tasks {summary['tasks_are']}", style="dim"),
+    ]
     if summary["engine"] == "cpu":
-        facts.append(Text("engine: vLLM on the CPU with a small random model; compare ratios, not absolute figures", style="dim"))
+        facts.append(
+            Text("engine: vLLM on the CPU with a small random model; compare ratios, not absolute figures", style="dim")
+        )
     if not summary["complete"]:
         facts.append(Text("this run did not end by itself: figures cover what was stored", style="yellow"))
     return Group(*facts, Text(""), table)
@@ -101,16 +112,6 @@ def run_table(summary: dict[str, Any]) -> RenderableType:
 
 def write_page(run: RunFolder, content: RenderableType) -> None:
     """``report.html``: what the terminal shows, as a page that needs nothing else."""
-    console = Console(record=True, width=120, file=_Nowhere())
+    console = Console(record=True, width=120, file=io.StringIO())
     console.print(content)
     write_whole(run.folder / "report.html", console.export_html(inline_styles=True))
-
-
-class _Nowhere:
-    """A terminal that forgets what is printed on it; the console keeps its own record."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        return None

@@ -134,7 +134,13 @@ class Driver:
 
     def _agent(self, index: int, rollout: Rollout) -> CodingAgent:
         return CodingAgent(
-            self._client, self._plan.workload, self._plan.task_of(index), rollout, self._store.id, self._clock, self._noted
+            self._client,
+            self._plan.workload,
+            self._plan.task_of(index),
+            rollout,
+            self._store.id,
+            self._clock,
+            self._noted,
         )
 
     def _noted(self, rollout: Rollout, step: dict[str, Any]) -> None:
@@ -237,7 +243,8 @@ def redacted(argv: list[str]) -> list[str]:
     """The command line without anything that looks like a secret."""
     hidden = ("key", "token", "secret", "password")
     return [
-        a.split("=", 1)[0] + "=…" if "=" in a and any(h in a.split("=", 1)[0].lower() for h in hidden) else a for a in argv
+        a.split("=", 1)[0] + "=…" if "=" in a and any(h in a.split("=", 1)[0].lower() for h in hidden) else a
+        for a in argv
     ]
 
 

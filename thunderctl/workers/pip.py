@@ -87,14 +87,14 @@ class Pip:
         kept: deque[str] = deque(maxlen=_KEPT_LINES)
         doing = "starting pip"
         collected = 0
-        installing = False
-        at_start = len(self._arrived())
+        order: list[str] = []
+        at_start = self._arrived()
         while True:
             try:
                 line = lines.get(timeout=_QUIET_S)
             except queue.Empty:
-                if installing:
-                    doing = self._installing(at_start, total)
+                if order:
+                    doing = self._installing(order, at_start)
                 self._progress(f"{doing} ({time.monotonic() - began:.0f} s)")
                 continue
             if line is None:
@@ -111,26 +111,18 @@ class Pip:
             elif match := _BUILDING.match(line):
                 doing = f"building {match[1]}"
                 self._progress(doing)
-            elif line.startswith("Installing collected packages:"):
-                installing = True
-                total = total or line.count(",") + 1
-                self._progress(self._installing(at_start, total))
+            elif line.startswith("Installing collected packages: "):
+                order = line.partition(": ")[2].split(", ")
+                doing = self._installing(order, at_start)
+                self._progress(doing)
 
-    def _installing(self, at_start: int, total: int | None) -> str:
-        arrived = self._arrived()
-        newest = max(arrived, key=_age_key, default=None)
-        name = newest.name.split("-")[0] if newest and len(arrived) > at_start else "…"
-        return f"installing {max(len(arrived) - at_start, 0)} of {total or '?'}: {name}"
+    def _installing(self, order: list[str], at_start: int) -> str:
+        """Which package pip unpacks now: it told the order beforehand, and those that are done can be counted."""
+        done = min(max(self._arrived() - at_start, 0), len(order) - 1)
+        return f"installing {done + 1} of {len(order)}: {order[done]}"
 
-    def _arrived(self) -> list[Path]:
-        return list(self._folder.glob("lib/python*/site-packages/*.dist-info"))
-
-
-def _age_key(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # pip moves folders away while it replaces a package
-        return 0.0
+    def _arrived(self) -> int:
+        return sum(1 for _ in self._folder.glob("lib/python*/site-packages/*.dist-info"))
 
 
 def _pump(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
@@ -148,7 +140,7 @@ def _failure(verb: str, code: int, kept: list[str], folder: Path) -> EngineError
     missing = re.search(r"No matching distribution found for (\S+)", text)
     if "No space left on device" in text or "Disk quota exceeded" in text:
         free = shutil.disk_usage(folder.parent).free / 2**30
-        hint = f"{free:.1f} GiB are free in {folder.parent}; an engine needs several. THUNDERCTL_CACHE moves it elsewhere"
+        hint = f"{free:.1f} GiB are free in {folder.parent}, and an engine needs several; THUNDERCTL_CACHE moves it"
     elif missing and "+cpu" in missing[1]:
         hint = (
             "PyTorch publishes its CPU builds on a package index of its own: add that index to pip's configuration "

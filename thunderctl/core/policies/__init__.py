@@ -19,7 +19,8 @@ def make_policy(name: str, options: Mapping[str, object] | None = None) -> Polic
     if name not in POLICIES:
         close = difflib.get_close_matches(name, POLICIES, 1)
         raise ValueError(
-            f"unknown policy {name!r}" + (f", did you mean {close[0]!r}?" if close else "")
+            f"unknown policy {name!r}"
+            + (f", did you mean {close[0]!r}?" if close else "")
             + f" (there are: {', '.join(POLICIES)})"
         )
     kind = POLICIES[name]
@@ -28,7 +29,8 @@ def make_policy(name: str, options: Mapping[str, object] | None = None) -> Polic
         if key not in known:
             close = difflib.get_close_matches(key, known, 1)
             raise ValueError(
-                f"policy {name!r} has no option {key!r}" + (f", did you mean {close[0]!r}?" if close else "")
+                f"policy {name!r} has no option {key!r}"
+                + (f", did you mean {close[0]!r}?" if close else "")
                 + f" (there are: {', '.join(known) or 'none'})"
             )
         default = known[key].default

@@ -59,9 +59,7 @@ class Thunder:
 
     def __post_init__(self) -> None:
         if self.half_life_s < 0 or self.ageing_s <= 0 or not 0 < self.fill <= 1 or self.max_pause_s <= 0:
-            raise ValueError(
-                "policy 'thunder' wants half_life_s ≥ 0, ageing_s > 0, max_pause_s > 0 and 0 < fill ≤ 1"
-            )
+            raise ValueError("policy 'thunder' wants half_life_s ≥ 0, ageing_s > 0, max_pause_s > 0 and 0 < fill ≤ 1")
 
     def half_life(self, worker: WorkerLedger) -> float:
         self._ageing_tokens_per_s = self._ageing_tokens_per_s or worker.capacity / self.ageing_s
@@ -143,9 +141,7 @@ class Thunder:
         answers = scheduler.mean_output_tokens * (worker.reasoning_programs + 1)
         return self.fill * worker.capacity - worker.used(now) - answers
 
-    def _restore(
-        self, scheduler: Scheduler, workers: list[WorkerLedger], now: float
-    ) -> Iterator[Decision]:
+    def _restore(self, scheduler: Scheduler, workers: list[WorkerLedger], now: float) -> Iterator[Decision]:
         placed = True
         while placed and (self._open or self._home_of):
             placed = False

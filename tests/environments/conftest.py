@@ -1,0 +1,74 @@
+"""A home of its own for every test, and managers that give everything back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from thunderctl import paths
+from thunderctl.environments.lease import LeaseLedger
+from thunderctl.environments.manager import EnvironmentManager
+from thunderctl.node import NodeRecord, write_node
+from thunderctl.profile import ToolEnvironmentSpec
+
+MakeManager = Callable[..., Awaitable[EnvironmentManager]]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    monkeypatch.setenv("THUNDERCTL_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+
+
+def record_of(pid: int) -> NodeRecord:
+    created = psutil.Process(pid).create_time()
+    return NodeRecord(pid, created, "http://127.0.0.1:1", "test", "0", created)
+
+
+def live_node(name: str) -> Path:
+    """A node folder that this very process owns."""
+    folder = paths.nodes() / name
+    write_node(folder, record_of(os.getpid()))
+    return folder
+
+
+def dead_node(name: str) -> Path:
+    """A node folder whose process cannot be alive: this pid, but of another start."""
+    folder = paths.nodes() / name
+    write_node(folder, NodeRecord(os.getpid(), 1_000_000.0, "http://127.0.0.1:1", "test", "0", 1_000_000.0))
+    return folder
+
+
+@pytest.fixture
+async def make_manager(home: Path) -> AsyncIterator[MakeManager]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(node: str = "n1", **settings: object) -> EnvironmentManager:
+            folder = live_node(node)
+            said = {"backend": "local", **settings}
+            on_event = said.pop("on_event", lambda kind, lease: None)
+            ledger = LeaseLedger(folder / "state.db")
+            manager = EnvironmentManager(
+                ToolEnvironmentSpec.model_validate(said),
+                ledger,
+                folder,
+                node,
+                on_event=on_event,  # type: ignore[arg-type]
+            )
+            await manager.start()
+            stack.callback(ledger.close)
+            stack.push_async_callback(manager.close)
+            return manager
+
+        yield make
