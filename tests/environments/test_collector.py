@@ -16,9 +16,11 @@ import pytest
 
 import thunderctl
 from tests.environments.conftest import dead_node, live_node, record_of
-from thunderctl import paths
+from thunderctl.environments import collector
 from thunderctl.environments.collector import GcPlan, carry_out, plan
 from thunderctl.environments.lease import Lease, LeaseLedger, State
+from thunderctl.environments.local import remove_folder
+from thunderctl.environments.processes import kill_group, marked
 from thunderctl.node import write_node
 
 pytestmark = pytest.mark.usefixtures("no_engine")
@@ -37,7 +39,7 @@ def spawn() -> Iterator[Spawn]:
 
     yield start
     for process in started:
-        process.kill()
+        kill_group(process.pid)
         process.wait()
 
 
@@ -185,7 +187,7 @@ def test_a_dead_workers_children_are_found_by_their_group(spawn: Spawn) -> None:
 
 def child_env() -> dict[str, str]:
     """For a daemon of our own in another process: this very package, installed or not."""
-    return {**os.environ, "PYTHONPATH": str(Path(thunderctl.__file__).parent.parent)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(thunderctl.__file__).parent.parent), *sys.path])}
 
 
 def wait_for_children(pid: int) -> list[psutil.Process]:
@@ -286,8 +288,24 @@ def test_a_daemon_killed_in_the_middle_of_its_work_leaves_nothing_after_a_collec
     result = carry_out(plan())
     assert {"folder", "node"} <= {item.kind for item in result.removed}
     assert not (home / "nodes" / "n1" / "environments" / lease).exists()
+    assert [pid for pid, whose in marked() if whose == lease] == []
     assert plan().items == []
-    assert paths.owner()
+
+
+def test_a_process_that_shows_up_while_its_node_is_collected_goes_with_it(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease_in(dead_node("gone"), "preparing", "ready")
+    late: list[subprocess.Popen[bytes]] = []
+
+    def remove_and_spawn(folder: Path, lease_id: str) -> None:
+        remove_folder(folder, lease_id)
+        late.append(spawn("sleep", "1000", lease=lease_id))
+
+    monkeypatch.setattr(collector, "remove_folder", remove_and_spawn)
+    result = carry_out(plan())
+    assert [item.kind for item in result.removed] == ["folder", "process", "node"]
+    assert not psutil.pid_exists(late[0].pid)
 
 
 KILLED_DAEMON = """

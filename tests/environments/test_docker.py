@@ -287,8 +287,8 @@ async def test_an_image_with_a_user_a_volume_and_an_entry_point_works_and_loses_
 async def test_a_working_directory_that_the_image_lacks_belongs_to_the_images_user(
     manager: EnvironmentManager, volume_image: str
 ) -> None:
-    lease = await manager.request("p", "r", EnvironmentSpec(image=volume_image, workdir="/work/here"))
-    assert (await manager.execute(lease.id, "pwd; stat -c %U .; touch x")).output == "/work/here\nagent\n"
+    lease = await manager.request("p", "r", EnvironmentSpec(image=volume_image, workdir="/srv/here"))
+    assert (await manager.execute(lease.id, "pwd; stat -c %U .; touch x")).output == "/srv/here\nagent\n"
 
 
 async def test_reclaiming_what_somebody_removed_already_is_fine(

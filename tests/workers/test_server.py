@@ -167,7 +167,7 @@ async def test_stopping_leaves_no_process_no_port_and_no_file(
     assert len(session) > 1  # the engine's core is a process of its own
     await worker.stop()
     assert not worker.alive
-    assert not [process for process in session if process.is_running()]
+    assert not [process for process in session if process.is_running()]  # not even an uncollected one
     assert not scratch.exists()
     with socket.socket() as again:
         again.bind(("127.0.0.1", int(worker.url.rsplit(":", 1)[1])))

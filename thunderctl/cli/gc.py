@@ -14,6 +14,7 @@ from rich.table import Table
 
 from thunderctl.environments.collector import GcPlan, GcResult, carry_out, plan
 from thunderctl.errors import ExitCode, UsageError
+from thunderctl.report.tables import size
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -27,7 +28,13 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print plan and result as JSON.")] = False,
 ) -> None:
-    """Remove containers, folders and processes that dead nodes left behind. Nothing in use is touched."""
+    """Remove containers, folders and processes that dead nodes left behind. Nothing in use is touched.
+
+    Examples:
+
+        thunderctl gc --dry-run
+        thunderctl gc --older-than 2h --yes
+    """
     console = Console()
     todo = plan(older_than_s=seconds(older_than), run=run)
     result: GcResult | None = None
@@ -51,14 +58,6 @@ def seconds(text: str) -> float:
     if match is None:
         raise UsageError(f"--older-than {text!r} is not an age", hint="write 90s, 15m, 2h or 1d")
     return float(match[1]) * _UNITS[match[2] or "s"]
-
-
-def size(amount: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def age(amount_s: float) -> str:

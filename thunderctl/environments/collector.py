@@ -69,19 +69,27 @@ def plan(*, older_than_s: float = 0.0, run: str | None = None) -> GcPlan:
 
 
 def carry_out(todo: GcPlan) -> GcResult:
-    """Remove what ``todo`` says and what turns up on the way, each after a second look."""
+    """Remove what ``todo`` says and what turns up on the way, each after a second look.
+
+    The record of a dead node goes last, when a further look has found nothing else of it: a process that was being
+    started while its daemon died shows up late, and without the record it would have to wait for the grace period.
+    """
     result = GcResult()
     with _turn(), _engine() as (client, missing):
         tried: set[tuple[str, str]] = set()
         current = todo
         for _ in range(PASSES):
-            fresh = [item for item in current.items if (item.kind, item.id) not in tried]
-            if not fresh:
-                break
+            fresh = [item for item in current.items if item.kind != "node" and (item.kind, item.id) not in tried]
             for item in fresh:
                 tried.add((item.kind, item.id))
-                _carry_out(client, item, todo, result)
+                _carry_out(client, item, result)
             current = _plan(client, missing, todo.older_than_s, todo.run)
+            if not any(item.kind != "node" for item in current.items):
+                break
+        records = [item for item in [*todo.items, *current.items] if item.kind == "node"]
+        for item in {item.id: item for item in records}.values():
+            there = [*current.items, *(kept.item for kept in current.kept)]
+            _carry_out(client, item, result, left=sum(x.node == item.id and x.kind != "node" for x in there))
     return result
 
 
@@ -131,9 +139,9 @@ def _node_stays(node: Node, kept: list[Kept], engine: bool) -> str | None:
     return None
 
 
-def _carry_out(client: docker.DockerClient | None, item: GcItem, todo: GcPlan, result: GcResult) -> None:
+def _carry_out(client: docker.DockerClient | None, item: GcItem, result: GcResult, left: int = 0) -> None:
     try:
-        reason = _needed_again(client, item, result)
+        reason = f"{left} of its remains are still there" if left > 0 else _needed_again(client, item, result)
         if reason is not None:
             result.came_into_use.append(Kept(item, reason))
             return

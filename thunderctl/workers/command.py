@@ -22,6 +22,9 @@ HOST = "127.0.0.1"
 FORBIDDEN_ENVIRONMENT = ("VLLM_SERVER_DEV_MODE",)
 """Opens unauthenticated doors that stop or empty a whole engine (``/sleep``, ``/pause``, ``/reset_prefix_cache``)."""
 
+SMALL_CONTEXT = 65536
+"""``max_position_embeddings`` of the small model (``inside/make_small_model.py``)."""
+
 # Without a block size of its own a server chooses one, and kv_tokens could not be turned into blocks.
 _BLOCK_SIZE = {"cpu": 32, "cuda": 16}
 
@@ -126,7 +129,7 @@ def _model_arguments(profile: Profile) -> list[str]:
     arguments: list[str] = []
     for option, value in (
         ("--revision", model.revision),
-        ("--max-model-len", model.max_model_len),
+        ("--max-model-len", model.max_model_len or (_small_context(profile) if small else None)),
         ("--dtype", model.dtype),
         ("--load-format", model.load_format or ("dummy" if small else None)),
     ):
@@ -139,15 +142,29 @@ def _model_arguments(profile: Profile) -> list[str]:
     return arguments
 
 
-def _capacity_arguments(profile: Profile) -> list[str]:
+def _small_context(profile: Profile) -> int | None:
+    """Longest context of the small model where the KV cache is smaller than its own: vLLM would refuse to start."""
+    block_size, blocks = _kv_blocks(profile)
+    if block_size is None or blocks is None or blocks * block_size > SMALL_CONTEXT:
+        return None
+    return max((blocks - 1) * block_size, block_size)  # vLLM keeps one block for itself
+
+
+def _kv_blocks(profile: Profile) -> tuple[int | None, int | None]:
+    """Tokens in a block and number of blocks, each None where it is left to vLLM."""
     workers = profile.workers
     sized = workers.kv_tokens is not None or profile.engine.kind == "cpu"
     block_size = workers.block_size or (_BLOCK_SIZE[profile.engine.kind] if sized else None)
-    blocks = None
-    if workers.kv_tokens is not None and block_size is not None:
-        blocks = workers.kv_tokens // block_size
-        if not blocks:
-            raise UsageError(f"workers.kv_tokens {workers.kv_tokens} is less than one block of {block_size} tokens")
+    if workers.kv_tokens is None or block_size is None:
+        return block_size, None
+    if workers.kv_tokens < 2 * block_size:
+        raise UsageError(f"workers.kv_tokens {workers.kv_tokens} is less than two blocks of {block_size} tokens")
+    return block_size, workers.kv_tokens // block_size
+
+
+def _capacity_arguments(profile: Profile) -> list[str]:
+    workers = profile.workers
+    block_size, blocks = _kv_blocks(profile)
     arguments: list[str] = []
     for option, value in (
         ("--tensor-parallel-size", workers.tensor_parallel if workers.tensor_parallel > 1 else None),

@@ -63,17 +63,17 @@ def ensure_engine(
     if python is not None:
         return _probe(kind, python)
     wanted = version or locked_version(kind)
-    requirements, locked = _requirements(kind, wanted)
-    folder = engine_folder(kind, wanted, requirements)
+    folder = engine_folder(kind, wanted)
     if not (folder / READY).is_file():
-        with folder_lock(folder, lambda: progress(f"waiting: another process is installing {folder.name}")):
+        with folder_lock(folder, lambda: progress(f"waiting: another process is installing {folder.name}")) as lock:
             if not (folder / READY).is_file():
-                _make(kind, wanted, folder, requirements, locked, progress)
+                _make(kind, wanted, folder, lock, progress)
     return EngineEnvironment(kind, wanted, folder / "bin" / "python", folder)
 
 
-def engine_folder(kind: str, version: str, requirements: str) -> Path:
-    """Where the environment with these requirements lives; its name changes when the lock does."""
+def engine_folder(kind: str, version: str) -> Path:
+    """Where the environment of this version lives; its name changes when its requirements do."""
+    requirements, _ = _requirements(kind, version)
     digest = hashlib.sha256(requirements.encode()).hexdigest()[:8]
     return paths.engines() / paths.safe_name(f"{kind}-{version}-{digest}", "engine version")
 
@@ -120,17 +120,18 @@ def _requirements(kind: str, version: str) -> tuple[str, bool]:
     return f"{TOP[kind]}=={version}\n", False
 
 
-def _make(kind: str, version: str, folder: Path, requirements: str, locked: bool, progress: Progress) -> None:
-    """Fill ``folder``, under its lock; on any failure, an interrupt included, nothing of it remains."""
+def _make(kind: str, version: str, folder: Path, lock: int, progress: Progress) -> None:
+    """Fill ``folder`` while holding its ``lock``; on any failure, an interrupt included, nothing of it remains."""
+    requirements, locked = _requirements(kind, version)
     if folder.exists():
         progress(f"removing what an interrupted installation left of {folder.name}")
         shutil.rmtree(folder)
     try:
         progress(f"making the environment {folder.name}")
-        _make_venv(folder)
+        _make_venv(folder, lock)
         file = folder / "requirements.txt"
         file.write_text(requirements)
-        pip = Pip(folder, progress)
+        pip = Pip(folder, lock, progress)
         if locked:
             # Without .pyc files: pip would compile 30,000 modules on one core, of which a server imports a
             # third. The first start compiles those (15 s on two cores, once).
@@ -150,11 +151,15 @@ def _make(kind: str, version: str, folder: Path, requirements: str, locked: bool
         raise
 
 
-def _make_venv(folder: Path) -> None:
+def _make_venv(folder: Path, lock: int) -> None:
     """A virtual environment with pip, of the interpreter that runs us."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = subprocess.run(
-        [sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True, stdin=subprocess.DEVNULL
+        [sys.executable, "-m", "venv", str(folder)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        pass_fds=(lock,),
     )
     if made.returncode:
         raise EngineError(

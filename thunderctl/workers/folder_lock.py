@@ -14,8 +14,12 @@ from pathlib import Path
 
 
 @contextmanager
-def folder_lock(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock of ``folder``; ``on_wait`` is called once if somebody else holds it at first."""
+def folder_lock(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[int]:
+    """Hold the lock of ``folder``; ``on_wait`` is called once if somebody else holds it at first.
+
+    Gives the lock's file descriptor: a child process that inherits it holds the lock too, even if we are killed and
+    it goes on writing into the folder.
+    """
     file = folder.with_name(f"{folder.name}.lock")
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as handle:
@@ -24,7 +28,7 @@ def folder_lock(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Ite
         except BlockingIOError:
             on_wait()
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield handle.fileno()
 
 
 def write_atomically(file: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
@@ -185,19 +186,20 @@ class Worker:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """End the server and everything it spawned: SIGTERM, after ``workers.stop_grace_s`` SIGKILL. Idempotent."""
+        """End the server and everything it spawned: SIGTERM, after ``workers.stop_grace_s`` SIGKILL. Idempotent.
+
+        The server is asked first and alone: it then collects the exit of its own processes, which nobody does in a
+        container without an init process. Half of the grace later the others are asked as well.
+        """
         if self._process is not None:
             members = await asyncio.to_thread(self._members)
-            for member in members:
-                with suppress(psutil.NoSuchProcess):
-                    member.terminate()
-            await _gone(members, self._profile.workers.stop_grace_s)
+            grace = self._profile.workers.stop_grace_s / 2
+            for asked in ([one for one in members if one.pid == self.pid], members):
+                _signal(asked, signal.SIGTERM)
+                await _gone(members, grace)
             # Those that ignored it, and those that were spawned meanwhile.
-            stubborn = {member for member in members if _runs(member)}
-            stubborn |= set(await asyncio.to_thread(self._members))
-            for member in stubborn:
-                with suppress(psutil.NoSuchProcess):
-                    member.kill()
+            stubborn = {*members, *await asyncio.to_thread(self._members)}
+            _signal(stubborn, signal.SIGKILL)
             await _gone(stubborn, _KILL_WAIT_S)
             await self._process.wait()
         self._let_go()
@@ -241,6 +243,12 @@ def _runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 async def _gone(processes: Iterable[psutil.Process], timeout_s: float) -> None:

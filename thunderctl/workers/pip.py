@@ -35,10 +35,11 @@ _BUILDING = re.compile(r"^\s*Building wheel for (\S+)")
 
 
 class Pip:
-    """pip of the environment ``folder``; ``progress`` receives one short line at a time."""
+    """pip of the environment ``folder``, whose ``lock`` it inherits; ``progress`` receives one short line at a time."""
 
-    def __init__(self, folder: Path, progress: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, lock: int, progress: Callable[[str], None]) -> None:
         self._folder = folder
+        self._lock = lock
         self._progress = progress
 
     def install(self, *arguments: str, total: int | None = None) -> None:
@@ -65,6 +66,7 @@ class Pip:
             errors="replace",
             env=environment,
             start_new_session=True,
+            pass_fds=(self._lock,),
         )
         lines: queue.Queue[str | None] = queue.Queue()
         reader = threading.Thread(target=_pump, args=(process, lines), daemon=True)
