@@ -33,7 +33,7 @@ class ModelSpec(_Section):
     """The model that every worker serves."""
 
     source: str = "small"
-    """``small`` (a four-layer random Llama, generated locally), a folder, or a Hugging Face name."""
+    """``small`` (a two-layer random Llama, generated locally), a folder, or a Hugging Face name."""
     served_name: str | None = None
     """Name that clients use; without it the source's own name."""
     revision: str | None = None

@@ -9,7 +9,11 @@ import pytest
 
 from tests.commandline import CommandLine
 
-EXTERNAL = "engine: {kind: external}\nworkers: {urls: ['http://127.0.0.1:9'], replay: true}\nenvironments: {backend: local}\n"
+EXTERNAL = """
+engine: {kind: external}
+workers: {urls: ['http://127.0.0.1:9'], replay: true}
+environments: {backend: local}
+"""
 
 
 @pytest.fixture

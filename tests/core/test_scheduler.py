@@ -233,6 +233,16 @@ def test_thunder_lets_go_of_a_context_whose_tool_outlasts_the_break_even_time() 
     assert any(isinstance(e, Admit) and e.call == "n" for e in effects)
 
 
+def test_thunder_lets_a_burst_of_young_programs_in_only_as_far_as_they_can_grow() -> None:
+    admitted = {}
+    for steps in (0.0, 8.0):
+        scheduler = up("thunder", capacity=60_000, growth_steps=steps)
+        for n in range(24):
+            scheduler.handle(ev.CallArrived(f"c{n}", f"p{n}", 1500), 0.0)
+        admitted[steps] = sum(p.worker is not None for p in scheduler.programs.values())
+    assert admitted == {0.0: 24, 8.0: 10}  # n programs of 1,500 tokens, each with room for 8 steps of 500
+
+
 def test_thunder_sends_a_program_home_and_elsewhere_only_after_it_waited() -> None:
     scheduler = up("thunder", workers=2)
     step(scheduler, "homesick", 600, 0.0)
@@ -249,7 +259,7 @@ def test_thunder_sends_a_program_home_and_elsewhere_only_after_it_waited() -> No
 
 
 def test_thunder_never_starves_a_large_program_for_small_ones() -> None:
-    scheduler = up("thunder", ageing_s=10.0)
+    scheduler = up("thunder", ageing_s=10.0, growth_steps=0.0)
     running = [e.program for e in scheduler.handle(ev.CallArrived("s0", "small0", 400), 0.0) if isinstance(e, Restored)]
     scheduler.handle(ev.CallArrived("big", "big", 950), 0.0)
     for n in range(1, 200):  # small programs never stop coming, and always outnumber what fits

@@ -14,7 +14,7 @@ from tests.report.recompute import differences
 from thunderctl.errors import UsageError
 from thunderctl.report.compare import compare, compare_table
 from thunderctl.report.stats import percentile, summarise
-from thunderctl.report.tables import run_table, write_page
+from thunderctl.report.tables import run_table, size, write_page
 from thunderctl.runs.store import SCHEMA, RunFolder, find_run
 
 
@@ -151,3 +151,7 @@ def test_a_run_that_is_not_there_is_named(name: str, tmp_path: Path, monkeypatch
     monkeypatch.setenv("THUNDERCTL_HOME", str(tmp_path))
     with pytest.raises(UsageError):
         find_run(name)
+
+
+def test_sizes_are_short() -> None:
+    assert [size(n) for n in (0, 1000, 1536, 3 * 2**20, 2**41)] == ["0 B", "1000 B", "1.5 KiB", "3.0 MiB", "2.0 TiB"]

@@ -56,7 +56,7 @@ def test_names_that_are_missing_read_as_zero() -> None:
 def test_capacity_is_the_size_in_tokens_or_blocks_times_block_size(
     labels: str, capacity: tuple[int, int] | None
 ) -> None:
-    assert parse_capacity(f"vllm:cache_config_info{{engine=\"0\",{labels}}} 1.0\n") == capacity
+    assert parse_capacity(f'vllm:cache_config_info{{engine="0",{labels}}} 1.0\n') == capacity
 
 
 async def test_a_server_that_is_not_there_is_an_engine_error() -> None:

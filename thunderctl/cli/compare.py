@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from thunderctl import launcher, paths
-from thunderctl.cli.run import Agents, Dataset, Judge, Live, Tasks, WorkloadName, execute, make_plan
+from thunderctl.cli.run import Agents, Dataset, Judge, Live, MaxSteps, Tasks, WorkloadName, execute, make_plan
 from thunderctl.cli.show import AsJson, Overrides, err, out, print_json, ticker
 from thunderctl.core.policies import POLICIES
 from thunderctl.errors import ExitCode, UsageError
@@ -34,6 +34,7 @@ def compare(
     live: Live = False,
     dataset: Dataset = None,
     task: Tasks = None,
+    max_steps: MaxSteps = None,
     judge: Judge = True,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +49,7 @@ def compare(
     if len(chosen) < 2:
         raise UsageError("--arms wants at least two different names", hint=f"policies: {', '.join(POLICIES)}")
     plans = {
-        name: make_plan(workload, resolved, agents, live or dataset is not None, dataset, task, judge)
+        name: make_plan(workload, resolved, agents, live or dataset is not None, dataset, task, judge, max_steps)
         for name, resolved in chosen.items()
     }
     if len({plan.agents for plan in plans.values()}) > 1:

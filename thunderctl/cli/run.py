@@ -29,6 +29,9 @@ Dataset = Annotated[
 ]
 Live = Annotated[bool, typer.Option("--live/--replay", help="Let the model decide, or force the recorded answers.")]
 Tasks = Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be repeated.")]
+MaxSteps = Annotated[
+    int | None, typer.Option("--max-steps", min=1, help="End each agent after so many steps: a shorter run.")
+]
 Judge = Annotated[bool, typer.Option("--judge/--no-judge", help="Run the tasks' tests on the patches afterwards.")]
 
 
@@ -42,6 +45,7 @@ def run(
     live: Live = False,
     dataset: Dataset = None,
     task: Tasks = None,
+    max_steps: MaxSteps = None,
     judge: Judge = True,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the node up if this command started it.")] = False,
     as_json: AsJson = False,
@@ -56,7 +60,7 @@ def run(
     """
     up_already = launcher.current()
     resolved = _profile_to_use(profile, overrides, up_already)
-    plan = make_plan(workload, resolved, agents, live or dataset is not None, dataset, task, judge)
+    plan = make_plan(workload, resolved, agents, live or dataset is not None, dataset, task, judge, max_steps)
     started_here = up_already is None
     try:
         with ticker() as tell:
@@ -107,6 +111,7 @@ def make_plan(
     dataset: Path | None,
     only: list[str] | None,
     judge: bool,
+    max_steps: int | None,
 ) -> Plan:
     """Everything about the work that can be wrong is found out here, before anything starts."""
     kind = "live" if live else "replay"
@@ -120,8 +125,11 @@ def make_plan(
     tasks = load_dataset(dataset) if dataset else load_tasks(folder)
     if dataset and profile.environments.backend == "local":
         raise WorkloadError("SWE-bench rows live in Docker images; profile key environments.backend is 'local'")
+    loaded = load_workload(folder)
+    if max_steps is not None:
+        loaded = loaded.model_copy(update={"limits": loaded.limits.model_copy(update={"steps": max_steps})})
     return Plan(
-        workload=load_workload(folder),
+        workload=loaded,
         tasks=choose_tasks(tasks, kind, only),
         agents=agents or profile.runs.agents,
         kind=kind,

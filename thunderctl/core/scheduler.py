@@ -17,8 +17,10 @@ from thunderctl.core.program import Call, Phase, Program, Status, Verb
 
 NO_WORKER_RETRY_S = 5.0
 """Retry-After of a call that arrives while no worker is up."""
-OUTPUT_MEAN_WEIGHT = 0.05
-"""Weight of the latest call in the running mean of output tokens: about the last 20 calls count."""
+GROWTH_PRIOR_TOKENS = 500.0
+"""Growth of a context from one step to the next before any was seen (told: 575 over 500 coding programs)."""
+GROWTH_WEIGHT = 0.02
+"""Weight of the latest step in the running mean of growth: about the last 50 steps count."""
 
 
 class Scheduler:
@@ -38,7 +40,8 @@ class Scheduler:
         """Workers whose sums changed during the present event, in the order of change."""
         self.arriving: dict[str, None] = {}
         """ACTIVE programs with a call that is not admitted yet; empty between events."""
-        self.mean_output_tokens = 0.0
+        self.growth_tokens = GROWTH_PRIOR_TOKENS
+        """By how much a context grows from one step to the next, averaged over all programs lately."""
         self.forced_restores = 0
         self._releasing: set[str] = set()
         self._silent_until: LazyHeap[float] = LazyHeap()
@@ -143,10 +146,12 @@ class Scheduler:
         program = self.programs[call.program]
         if call.worker in self.workers:
             self._book(self.workers[call.worker], program, call, call.admitted, event)
-        weight = OUTPUT_MEAN_WEIGHT if self.mean_output_tokens else 1.0
-        self.mean_output_tokens += weight * (event.output_tokens - self.mean_output_tokens)
+        context = event.prompt_tokens + event.output_tokens
+        if program.steps:
+            grown = max(0, context - program.context_tokens)
+            self.growth_tokens += GROWTH_WEIGHT * (grown - self.growth_tokens)
         program.steps += 1
-        program.context_tokens = event.prompt_tokens + event.output_tokens
+        program.context_tokens = context
         self._end(call)
 
     def _book(

@@ -12,6 +12,7 @@ import aiohttp
 
 from thunderctl.daemon.shell import Shell
 from thunderctl.daemon.upstream import CONNECTION_FAILED, Upstreams
+from thunderctl.errors import EngineError
 from thunderctl.workers.metrics import read_metrics
 
 SAMPLE_S = 2.0
@@ -49,8 +50,8 @@ class Probe:
                 continue
             try:
                 engine = await read_metrics(self._session, upstream[0])
-            except CONNECTION_FAILED:
-                continue
+            except (*CONNECTION_FAILED, EngineError):
+                continue  # its death is noticed elsewhere; a sample is missing, no more
             now = time.monotonic()
             self.count += 1
             self.samples.append(

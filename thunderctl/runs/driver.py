@@ -83,6 +83,7 @@ def manifest(plan: Plan, resolved: ResolvedProfile, health: dict[str, Any], argv
         "tasks_are": "official rows given by the user" if plan.dataset else "bundled with thunderctl",
         "kind": plan.kind,
         "agents": plan.agents,
+        "max_steps": plan.workload.limits.steps,
         "profile": resolved.profile.name,
         "profile_digest": resolved.profile.digest(),
         "policy": resolved.profile.scheduler.policy,
@@ -99,7 +100,8 @@ class Driver:
         self._plan = plan
         self._client = client
         self._store = store
-        known = [len(plan.task_of(i).answers or []) for i in range(plan.agents)]
+        longest = plan.workload.limits.steps
+        known = [min(longest, len(plan.task_of(i).answers or [])) for i in range(plan.agents)]
         self.progress = Progress(plan.agents, sum(known) if plan.kind == "replay" else None)
         self._seen = {"decisions": 0, "samples": 0}
 

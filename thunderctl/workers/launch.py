@@ -186,17 +186,11 @@ class Worker:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """End the server and everything it spawned: SIGTERM, after ``workers.stop_grace_s`` SIGKILL. Idempotent.
-
-        The server is asked first and alone: it then collects the exit of its own processes, which nobody does in a
-        container without an init process. Half of the grace later the others are asked as well.
-        """
+        """End the server and everything it spawned: SIGTERM, after ``workers.stop_grace_s`` SIGKILL. Idempotent."""
         if self._process is not None:
             members = await asyncio.to_thread(self._members)
-            grace = self._profile.workers.stop_grace_s / 2
-            for asked in ([one for one in members if one.pid == self.pid], members):
-                _signal(asked, signal.SIGTERM)
-                await _gone(members, grace)
+            _signal(members, signal.SIGTERM)
+            await _gone(members, self._profile.workers.stop_grace_s)
             # Those that ignored it, and those that were spawned meanwhile.
             stubborn = {*members, *await asyncio.to_thread(self._members)}
             _signal(stubborn, signal.SIGKILL)

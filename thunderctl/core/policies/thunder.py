@@ -11,7 +11,9 @@ by ``thunderctl compare`` on the bundled workload):
   that just arrived is held instead;
 - the queue is shortest-first with linear ageing, so the order of two programs never changes while they wait and a
   heap with fixed keys suffices;
-- room for the answers still to come is left free, from the observed mean length.
+- whoever is placed brings room for ``growth_steps`` further steps, for itself and for everybody there, from the
+  observed growth: without it a burst of young programs is let in whole, outgrows the worker together, and each pause
+  that follows costs a recomputation (66 pauses and a hit rate of 0.68 with 24 agents on ``laptop-pressure``).
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Thunder:
 
     ``half_life_s``: 0 derives it from each worker (capacity ÷ prefill rate, in seconds). ``origin_wait_s``: seconds
     a held program waits for its own worker before it takes any. ``ageing_s``: seconds of waiting that outweigh a
-    context as large as the whole capacity. ``fill``: share of the capacity that programs may use. ``max_pause_s``: a
+    context as large as the whole capacity. ``growth_steps``: steps of growth for which room is kept when a program is
+    placed. ``fill``: share of the capacity that programs may use. ``max_pause_s``: a
     call held for longer is admitted whatever the capacity says.
     """
 
@@ -46,6 +49,7 @@ class Thunder:
     half_life_s: float = 0.0
     origin_wait_s: float = 8.0
     ageing_s: float = 300.0
+    growth_steps: float = 8.0
     fill: float = 1.0
     max_pause_s: float = 1800.0
     _acting: dict[str, LazyHeap[int]] = field(default_factory=dict, init=False)
@@ -58,8 +62,10 @@ class Thunder:
     _ageing_tokens_per_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        if self.half_life_s < 0 or self.ageing_s <= 0 or not 0 < self.fill <= 1 or self.max_pause_s <= 0:
-            raise ValueError("policy 'thunder' wants half_life_s ≥ 0, ageing_s > 0, max_pause_s > 0 and 0 < fill ≤ 1")
+        if min(self.half_life_s, self.growth_steps, self.origin_wait_s) < 0:
+            raise ValueError("policy 'thunder' wants half_life_s, growth_steps and origin_wait_s of 0 or more")
+        if self.ageing_s <= 0 or self.max_pause_s <= 0 or not 0 < self.fill <= 1:
+            raise ValueError("policy 'thunder' wants ageing_s and max_pause_s above 0, and 0 < fill ≤ 1")
 
     def half_life(self, worker: WorkerLedger) -> float:
         self._ageing_tokens_per_s = self._ageing_tokens_per_s or worker.capacity / self.ageing_s
@@ -137,9 +143,11 @@ class Thunder:
         return program.worker == worker.name and program.in_flight == 0 and worker.reasoning_programs > 1
 
     def _room(self, scheduler: Scheduler, worker: WorkerLedger, now: float) -> float:
-        """Tokens left for a further program, its own and everybody's answers set aside."""
-        answers = scheduler.mean_output_tokens * (worker.reasoning_programs + 1)
-        return self.fill * worker.capacity - worker.used(now) - answers
+        """Tokens left for a further program; everybody's growth is set aside, unless the engine would idle for it."""
+        free = self.fill * worker.capacity - worker.used(now)
+        if worker.reasoning_programs == 0:
+            return free
+        return free - self.growth_steps * scheduler.growth_tokens * (len(worker.entries) + 1)
 
     def _restore(self, scheduler: Scheduler, workers: list[WorkerLedger], now: float) -> Iterator[Decision]:
         placed = True
@@ -155,7 +163,7 @@ class Thunder:
                 if tokens <= room:
                     placed = True
                     yield Place(head, worker.name, "fits: shortest first, aged")
-                elif worker.reasoning_programs == 0 and tokens > room + worker.used(now):
+                elif worker.reasoning_programs == 0 and tokens > self.fill * worker.capacity:
                     placed = True
                     yield Place(head, worker.name, "larger than the worker", forced=True)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 VOCABULARY = 8192
-LAYERS = 4
-WIDTH = 512
+LAYERS = 2
+WIDTH = 256
 HEADS = 8
 KV_HEADS = 2
 CONTEXT = 65536

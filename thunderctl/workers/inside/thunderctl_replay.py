@@ -69,9 +69,7 @@ class Replay(LogitsProcessor):
                 raise ValueError(f"vllm_xargs.{KEY}: no such token id: {wrong[0]}")
             count = len(value)
         else:
-            raise ValueError(
-                f"vllm_xargs.{KEY} must be a text or a list of token ids, not {type(value).__name__}"
-            )
+            raise ValueError(f"vllm_xargs.{KEY} must be a text or a list of token ids, not {type(value).__name__}")
         # The server fills in max_tokens as what is left of the model's context, so this is also the check
         # against max_model_len. One more token ends the turn.
         if sampling_params.max_tokens is not None and count + 1 > sampling_params.max_tokens:
@@ -101,9 +99,7 @@ class Replay(LogitsProcessor):
             logits.index_put_((index[0], index[1]), logits.new_zeros(()))
         return logits
 
-    def _script(
-        self, params: SamplingParams, prompt_ids: list[int] | None, emitted: list[int]
-    ) -> Script | None:
+    def _script(self, params: SamplingParams, prompt_ids: list[int] | None, emitted: list[int]) -> Script | None:
         value = (params.extra_args or {}).get(KEY)
         if isinstance(value, str):
             tokens = self._encode(value)
