@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -24,7 +25,8 @@ async def manager(
     request: pytest.FixtureRequest, make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> EnvironmentManager:
     if request.param == "plain":
-        monkeypatch.setattr(LocalBackend, "_try_bubblewrap", lambda self: None)
+        which = local.shutil.which
+        monkeypatch.setattr(local.shutil, "which", lambda n, path=None: None if n == "bwrap" else which(n, path=path))
         return await make_manager()
     made = await make_manager()
     assert isinstance(made.backend, LocalBackend)
@@ -224,7 +226,7 @@ async def test_a_fork_bomb_ends_at_the_deadline_and_root_is_told_that_nobody_cou
     manager: EnvironmentManager,
 ) -> None:
     if os.geteuid() == 0:  # the kernel exempts root from RLIMIT_NPROC: a bomb would take the machine
-        assert "number of their processes is not limited" in (manager.notice or "")
+        assert re.search("number of their processes is not limited|any number of processes", manager.notice or "")
         return
     lease = await manager.request("p", "r", EnvironmentSpec(limits=Limits(pids=32)))
     done = await manager.execute(lease.id, "bomb() { bomb | bomb & }; bomb; sleep 1000", timeout_s=1)
