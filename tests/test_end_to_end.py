@@ -63,7 +63,9 @@ def test_up_and_down_converge_on_what_is_asked(cli: CommandLine) -> None:
     changed = cli.json("up", "laptop", *LOCAL, "-c", "workers.kv_tokens=65536")
     assert changed["health"]["workers"][0]["capacity_tokens"] == 65536
     assert not psutil.pid_exists(first["health"]["pid"])
-    # A run uses what is up, and leaves it up.
+    # A run uses what is up and leaves it up; it does not replace another profile's node.
+    refused = cli.run("run", "swebench", "-p", "laptop", *LOCAL)
+    assert refused.returncode == 2 and "another profile" in refused.stderr
     summary = cli.json("run", "swebench", "--agents", "1", *QUICK)
     assert summary["agents"]["resolved"] == 1
     health = cli.json("status")

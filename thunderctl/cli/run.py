@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,8 @@ from thunderctl.cli.live import watch
 from thunderctl.cli.show import AsJson, Overrides, err, out, print_json, ticker
 from thunderctl.errors import ExitCode, PreflightError, UsageError, WorkloadError
 from thunderctl.launcher import DEFAULT_NODE, NodeHandle
+from thunderctl.node import node_dir
+from thunderctl.profile import Profile
 from thunderctl.profile_files import ResolvedProfile, load_profile
 from thunderctl.report import tables
 from thunderctl.report.stats import summarise
@@ -65,7 +67,6 @@ def run(
     try:
         with ticker() as tell:
             handle = launcher.bring_up(resolved, progress=tell, ends_with_me=started_here and not keep)
-        started_here = started_here or not handle.was_up
         notice = (launcher.health_of(handle.record) or {}).get("environments", {}).get("notice")
         if notice:
             err.print(f"[yellow]{notice}[/]")
@@ -89,16 +90,17 @@ def _profile_to_use(profile: str | None, overrides: list[str] | None, up_already
         if overrides:
             raise UsageError("-c changes a profile: say which with --profile", hint="or `thunderctl down` first")
         return load_launched(up_already)
-    return load_profile(profile or "laptop", overrides or ())
+    resolved = load_profile(profile or "laptop", overrides or ())
+    if up_already is not None and up_already.record.digest != resolved.profile.digest():
+        raise UsageError(
+            f"a node is up with another profile ({up_already.record.profile}), and a run does not replace it",
+            hint="leave --profile out to use it, or `thunderctl down` first",
+        )
+    return resolved
 
 
 def load_launched(handle: NodeHandle) -> ResolvedProfile:
     """The profile that a running node was started with."""
-    import json
-
-    from thunderctl.node import node_dir
-    from thunderctl.profile import Profile
-
     launch = json.loads((node_dir(handle.name) / "launch.json").read_text())
     return ResolvedProfile(Profile.model_validate(launch["profile"]), launch["sources"], f"node {handle.name}")
 
@@ -164,4 +166,3 @@ async def _drive(plan: Plan, resolved: ResolvedProfile, handle: NodeHandle, stor
         finally:
             drawing.cancel()
             await asyncio.gather(drawing, return_exceptions=True)
-            store.write("ended.json", {"at": time.time(), "wall_s": time.monotonic() - driver.progress.began})
