@@ -47,6 +47,16 @@ def test_an_exceptions_further_lines_belong_to_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_refused_field_is_named(tmp_path: Path) -> None:
+    text = (
+        "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n"
+        "max_model_len\n"
+        "  Input should be greater than or equal to -1 [type=greater_than_equal, input_value=-5]\n"
+    )
+    (said,) = last_error_lines(written(tmp_path, text))
+    assert "max_model_len Input should be greater" in said
+
+
 def test_a_wrong_option_is_an_error_line(tmp_path: Path) -> None:
     text = "usage: entry.py [-h]\nentry.py: error: unrecognized arguments: --no-such\n"
     assert last_error_lines(written(tmp_path, text)) == ["entry.py: error: unrecognized arguments: --no-such"]

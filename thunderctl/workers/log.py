@@ -61,10 +61,14 @@ def _bare(line: str) -> str:
 
 
 def _with_continuation(lines: list[str], position: int) -> str:
-    """An exception's message in one line; pydantic and others break theirs over several indented ones."""
+    """An exception's message in one line; others break theirs over several indented ones.
+
+    Pydantic names the field that it refuses on a line of its own that is not indented.
+    """
     said = [lines[position]]
+    names_fields = "validation error" in said[0]
     for line in lines[position + 1 : position + 4]:
-        if not line.startswith("  ") or line.lstrip().startswith(("File ", "^", "~")):
+        if not (line.startswith("  ") or names_fields) or line.lstrip().startswith(("File ", "^", "~")):
             break
         said.append(line.strip())
     return " ".join(said)
