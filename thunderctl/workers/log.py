@@ -18,6 +18,7 @@ _PREFIX = re.compile(
     r"(?:\[[\w./]+:\d+\]\s?)?"
 )
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w.]*\.)?([A-Z]\w*(?:Error|Exception|Interrupt|Exit|Warning)): \S")
+_FIELD = re.compile(r"^[a-z_][\w.]*$")
 _USAGE = re.compile(r"^[\w./-]+: error: ")
 _CONSEQUENCE = re.compile(
     r"(?i)root cause|engine core initialization failed|enginecore (?:failed|encountered)|worker failed with error"
@@ -68,7 +69,7 @@ def _with_continuation(lines: list[str], position: int) -> str:
     said = [lines[position]]
     names_fields = "validation error" in said[0]
     for line in lines[position + 1 : position + 4]:
-        if not (line.startswith("  ") or names_fields) or line.lstrip().startswith(("File ", "^", "~")):
+        if not (line.startswith("  ") or (names_fields and _FIELD.match(line))) or line.lstrip().startswith(("File ", "^", "~")):
             break
         said.append(line.strip())
     return " ".join(said)
