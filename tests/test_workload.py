@@ -116,8 +116,8 @@ def test_swe_bench_rows_get_their_official_images(tmp_path: Path) -> None:
     }
     rows.write_text(json.dumps(row) + "\n\n")
     (task,) = load_dataset(rows)
-    assert task.image == "docker.io/swebench/sweb.eval.x86_64.django_1776_django-11099:latest"
-    assert official_image("Astropy__X-1") == "docker.io/swebench/sweb.eval.x86_64.astropy_1776_x-1:latest"
+    assert task.image == "swebench/sweb.eval.x86_64.django_1776_django-11099:latest"
+    assert official_image("Astropy__X-1") == "swebench/sweb.eval.x86_64.astropy_1776_x-1:latest"
     assert (task.fail_to_pass, task.can_be_judged, task.answers) == (["test_a"], False, None)
 
 

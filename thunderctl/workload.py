@@ -233,4 +233,4 @@ def _test_ids(value: object) -> list[str]:
 
 def official_image(instance_id: str) -> str:
     """Image name of an official instance (SWE-bench's own naming)."""
-    return f"docker.io/swebench/sweb.eval.x86_64.{instance_id.replace('__', '_1776_')}:latest".lower()
+    return f"swebench/sweb.eval.x86_64.{instance_id.replace('__', '_1776_')}:latest".lower()

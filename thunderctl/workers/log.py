@@ -69,7 +69,9 @@ def _with_continuation(lines: list[str], position: int) -> str:
     said = [lines[position]]
     names_fields = "validation error" in said[0]
     for line in lines[position + 1 : position + 4]:
-        if not (line.startswith("  ") or (names_fields and _FIELD.match(line))) or line.lstrip().startswith(("File ", "^", "~")):
+        if not (line.startswith("  ") or (names_fields and _FIELD.match(line))) or line.lstrip().startswith(
+            ("File ", "^", "~")
+        ):
             break
         said.append(line.strip())
     return " ".join(said)
