@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def test_up_and_down_converge_on_what_is_asked(cli: CommandLine) -> None:
     changed = cli.json("up", "laptop", *LOCAL, "-c", "workers.kv_tokens=65536")
     assert changed["health"]["workers"][0]["capacity_tokens"] == 65536
     assert not psutil.pid_exists(first["health"]["pid"])
+    streams_pass(changed["url"])
     # A run uses what is up and leaves it up; it does not replace another profile's node.
     refused = cli.run("run", "swebench", "-p", "laptop", *LOCAL)
     assert refused.returncode == 2 and "another profile" in refused.stderr
@@ -75,6 +77,34 @@ def test_up_and_down_converge_on_what_is_asked(cli: CommandLine) -> None:
     assert cli.json("down")["was_up"] is True
     assert cli.json("down")["was_up"] is False
     assert cli.nothing_runs()
+
+
+def streams_pass(url: str) -> None:
+    """Chat and plain completions, streamed and not, through the gateway to the real engine."""
+    chat = {"messages": [{"role": "user", "content": "Say something."}], "vllm_xargs": {"replay": "Something."}}
+    for path, body in (("chat/completions", chat), ("completions", {"prompt": "Once upon"})):
+        for stream in (False, True):
+            sent = {"model": "small", "max_tokens": 8, "program_id": f"{path}-{stream}", "stream": stream, **body}
+            request = urllib.request.Request(f"{url}/v1/{path}", json.dumps(sent).encode())
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                text = answer.read().decode()
+                assert answer.headers["X-Thunderctl-Worker"] == "w0"
+            if stream:
+                events = [json.loads(line[6:]) for line in text.split("\n\n") if line and line != "data: [DONE]"]
+                assert text.endswith("data: [DONE]\n\n") and all("usage" not in e or not e["usage"] for e in events)
+                said = "".join(e["choices"][0].get("delta", {}).get("content") or "" for e in events)
+            else:
+                assert json.loads(text)["usage"]["completion_tokens"] > 0
+                said = json.loads(text)["choices"][0].get("message", {}).get("content", "")
+            assert path == "completions" or said == "Something."
+    with urllib.request.urlopen(f"{url}/programs", timeout=10) as answer:
+        programs = json.load(answer)
+    assert {p["status"] for p in programs.values()} == {"acting"} and len(programs) == 4
+    assert all(p["context_len"] > 0 for p in programs.values())
+    for name in programs:
+        release = urllib.request.Request(f"{url}/programs/release", json.dumps({"program_id": name}).encode())
+        with urllib.request.urlopen(release, timeout=10) as answer:
+            assert json.load(answer) == {"program_id": name, "released": True}
 
 
 def replay_matches(state: Path) -> None:
