@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from thunderctl.profile import Profile
 from thunderctl.workers.engine import EngineEnvironment, ensure_engine
 from thunderctl.workers.launch import Worker
 from thunderctl.workers.model import ensure_small_model
+
+
+def pytest_configure() -> None:
+    """Ctrl-C works in every test: what a shell starts in the background inherits SIGINT as ignored, children too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
