@@ -60,6 +60,12 @@ class Thunder:
     _open: LazyHeap[float] = field(default_factory=LazyHeap, init=False)
     _patience: LazyHeap[float] = field(default_factory=LazyHeap, init=False)
     _overdue: LazyHeap[float] = field(default_factory=LazyHeap, init=False)
+    _look: dict[str, None] = field(default_factory=dict, init=False)
+    """Workers whose room or queue changed since their queue's head was last tried."""
+    _roomiest: LazyHeap[float] = field(default_factory=LazyHeap, init=False)
+    """Workers by the room they had when they were last looked at, largest first."""
+    _faded_at: LazyHeap[float] = field(default_factory=LazyHeap, init=False)
+    """When fading alone will have made room for the head of a worker's queue."""
     _ageing_tokens_per_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +100,7 @@ class Thunder:
             if program.origin is not None and now < patient_until:
                 self._home_of[name] = program.origin
                 self._home.setdefault(program.origin, LazyHeap()).put(name, key)
+                self._look[program.origin] = None
                 self._patience.put(name, patient_until)
             else:
                 self._open.put(name, key)
@@ -103,6 +110,7 @@ class Thunder:
         home = self._home_of.pop(name, None)
         if home is not None:
             self._home[home].remove(name)
+            self._look[home] = None  # whoever stood behind it may fit
         self._open.remove(name)
         self._patience.remove(name)
         self._overdue.remove(name)
@@ -114,13 +122,21 @@ class Thunder:
             worker = scheduler.workers.get(name)
             if worker is not None:
                 yield from self._relieve(scheduler, worker, now)
+            self._look[name] = None
         while (impatient := self._patience.first()) is not None and impatient[0] <= now:
             self.noticed(scheduler.programs[impatient[1]], now)
-        workers = scheduler.live_workers
-        while workers and (overdue := self._overdue.first()) is not None and overdue[0] <= now:
-            emptiest = max(workers, key=lambda w: self._room(scheduler, w, now))
-            yield Place(overdue[1], emptiest.name, "held for the longest time allowed", forced=True)
-        yield from self._restore(scheduler, workers, now)
+        while (due := self._faded_at.first()) is not None and due[0] <= now:
+            self._faded_at.remove(due[1])
+            self._look[due[1]] = None
+        for name in self._look:
+            self._rank(scheduler, name, now)
+        while (overdue := self._overdue.first()) is not None and overdue[0] <= now:
+            emptiest = self._emptiest(scheduler, now)
+            if emptiest is None:
+                break
+            yield Place(overdue[1], emptiest, "held for the longest time allowed", forced=True)
+            self._rank(scheduler, emptiest, now)
+        yield from self._restore(scheduler, now)
 
     def _relieve(self, scheduler: Scheduler, worker: WorkerLedger, now: float) -> Iterator[Decision]:
         """Bring ``worker`` back under its capacity: acting programs first, shortest first."""
@@ -150,23 +166,58 @@ class Thunder:
             return free
         return free - self.growth_steps * scheduler.growth_tokens * (len(worker.entries) + 1)
 
-    def _restore(self, scheduler: Scheduler, workers: list[WorkerLedger], now: float) -> Iterator[Decision]:
-        placed = True
-        while placed and (self._open or self._home_of):
-            placed = False
-            emptiest = max(workers, key=lambda w: self._room(scheduler, w, now)) if workers else None
-            for worker in workers:
-                head = self._head(worker, take_open=worker is emptiest)
-                if head is None:
-                    continue
-                tokens = scheduler.programs[head].tokens
-                room = self._room(scheduler, worker, now)
-                if tokens <= room:
-                    placed = True
-                    yield Place(head, worker.name, "fits: shortest first, aged")
-                elif worker.reasoning_programs == 0 and tokens > self.fill * worker.capacity:
-                    placed = True
-                    yield Place(head, worker.name, "larger than the worker", forced=True)
+    def _rank(self, scheduler: Scheduler, name: str, now: float) -> None:
+        """Bring the worker's place among all workers up to date."""
+        worker = scheduler.workers.get(name)
+        if worker is None or worker.draining:
+            self._roomiest.remove(name)
+            self._faded_at.remove(name)
+        else:
+            self._roomiest.put(name, -self._room(scheduler, worker, now))
+
+    def _emptiest(self, scheduler: Scheduler, now: float) -> str | None:
+        """The worker with the most room; ``None`` if there is none. Amortised O(log workers).
+
+        Keys are as old as the last look at a worker. Since then contexts there can only have faded, so the first one
+        is brought up to date; another that faded more comes first as soon as anything happens on it.
+        """
+        while (first := self._roomiest.first()) is not None:
+            name = first[1]
+            self._rank(scheduler, name, now)
+            if name in self._roomiest:
+                return name
+        return None
+
+    def _restore(self, scheduler: Scheduler, now: float) -> Iterator[Decision]:
+        """Let in whoever fits: on each worker that changed its own programs, on the emptiest one everybody else."""
+        if not self._open and not self._home_of:
+            self._look.clear()
+            return
+        emptiest = self._emptiest(scheduler, now)
+        if self._open and emptiest is not None:
+            self._look[emptiest] = None
+        while self._look:
+            name = next(iter(self._look))
+            worker = scheduler.workers.get(name)
+            head = None
+            if worker is not None and not worker.draining:
+                head = self._head(worker, take_open=name == emptiest)
+            if worker is None or head is None:
+                del self._look[name]
+                self._faded_at.remove(name)
+                continue
+            tokens = scheduler.programs[head].tokens
+            alone = worker.reasoning_programs == 0 and tokens > self.fill * worker.capacity
+            if tokens <= self._room(scheduler, worker, now) or alone:
+                reason = "larger than the worker" if alone else "fits: shortest first, aged"
+                yield Place(head, name, reason, forced=alone)
+                self._rank(scheduler, name, now)
+                emptiest = self._emptiest(scheduler, now)
+                if self._open and emptiest is not None:
+                    self._look[emptiest] = None
+            else:
+                del self._look[name]
+                self._await_fading(scheduler, worker, tokens, now)
 
     def _head(self, worker: WorkerLedger, *, take_open: bool) -> str | None:
         """Whose turn it is on ``worker``: those who come home, and on the emptiest worker everybody else."""
@@ -174,16 +225,15 @@ class Thunder:
         heads = [h for h in (home.first() if home else None, self._open.first() if take_open else None) if h]
         return min(heads)[1] if heads else None
 
+    def _await_fading(self, scheduler: Scheduler, worker: WorkerLedger, tokens: int, now: float) -> None:
+        """Look again when fading alone has made room for ``tokens``: the moment follows from the sum in closed form."""
+        short = tokens - self._room(scheduler, worker, now)
+        wait = worker.fading.seconds_until(worker.fading.read(now) - short, now)
+        if math.isfinite(wait):
+            self._faded_at.put(worker.name, now + max(wait, 0.001))
+        else:
+            self._faded_at.remove(worker.name)
+
     def next_check(self, scheduler: Scheduler, now: float) -> float | None:
-        times = [first[0] for first in (self._patience.first(), self._overdue.first()) if first]
-        for worker in scheduler.live_workers:
-            head = self._head(worker, take_open=True)
-            if head is None:
-                continue
-            # Fading alone may make room: the moment follows from the sum in closed form.
-            short = scheduler.programs[head].tokens - self._room(scheduler, worker, now)
-            faded = worker.fading.read(now)
-            wait = worker.fading.seconds_until(faded - short, now)
-            if math.isfinite(wait):
-                times.append(now + max(wait, 0.001))
-        return min(times, default=None)
+        firsts = (self._patience.first(), self._overdue.first(), self._faded_at.first())
+        return min((first[0] for first in firsts if first), default=None)
