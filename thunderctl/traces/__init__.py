@@ -1,0 +1,1 @@
+"""Traces: token counts and tool times of agent runs, without their texts."""
