@@ -161,9 +161,9 @@ def bring_up(
             _take_down(name, progress)
         _collect_remains(name, progress)
         engine = model = None
-        if profile.engine.kind != "external":
+        if profile.engine.environment != "external":
             found = ensure_engine(
-                profile.engine.kind, profile.engine.version, python=profile.engine.python, progress=progress
+                profile.engine.environment, profile.engine.version, python=profile.engine.python, progress=progress
             )
             engine = {"kind": found.kind, "version": found.version, "python": str(found.python)}
             source = profile.model.source

@@ -21,12 +21,18 @@ class _Section(BaseModel):
 class EngineSpec(_Section):
     """Which vLLM runs, and where its interpreter comes from."""
 
-    kind: Literal["cpu", "cuda", "external"] = "cpu"
-    """``cpu`` and ``cuda`` are installed on first use; ``external`` means servers that somebody else runs."""
+    kind: Literal["cpu", "cuda", "emulated", "external"] = "cpu"
+    """``cpu`` and ``cuda`` are installed on first use; ``emulated`` is the CPU engine with a GPU's time model in place
+    of arithmetic (section ``emulation``); ``external`` means servers that somebody else runs."""
     version: str | None = None
     """vLLM version; without it the version that this thunderctl was locked to."""
     python: Path | None = None
     """An existing interpreter that has vLLM; nothing is installed then."""
+
+    @property
+    def environment(self) -> Literal["cpu", "cuda", "external"]:
+        """The engine environment that it runs in."""
+        return "cpu" if self.kind == "emulated" else self.kind
 
 
 class ModelSpec(_Section):
@@ -44,6 +50,23 @@ class ModelSpec(_Section):
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
     trust_remote_code: bool = False
+
+
+class EmulationSpec(_Section):
+    """``engine.kind: emulated`` only: what the workers pretend to be (see ``thunderctl/workers/catalogue.py``)."""
+
+    gpu: str | None = None
+    """A GPU of the catalogue; ``workers.tensor_parallel`` says how many of them make a worker."""
+    model: str | None = None
+    """A model of the catalogue."""
+    costs: Path | None = None
+    """A file that ``thunderctl calibrate`` wrote, in place of ``gpu`` and ``model``."""
+    time_scale: float = Field(default=1.0, gt=0)
+    """Seconds that an emulated second takes here: above 1 for hosts that cannot keep pace."""
+    draft_tokens: int = Field(default=0, ge=0, le=16)
+    """Speculative decoding: tokens proposed for each step; 0 is none."""
+    acceptance: float = Field(default=0.7, ge=0, le=1)
+    """Probability that a proposed token is right, if those before it were."""
 
 
 class WorkerSpec(_Section):
@@ -136,6 +159,7 @@ class Profile(_Section):
     description: str = ""
     engine: EngineSpec = Field(default_factory=EngineSpec)
     model: ModelSpec = Field(default_factory=ModelSpec)
+    emulation: EmulationSpec = Field(default_factory=EmulationSpec)
     workers: WorkerSpec = Field(default_factory=WorkerSpec)
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)
     gateway: GatewaySpec = Field(default_factory=GatewaySpec)
@@ -149,6 +173,7 @@ class Profile(_Section):
             raise ValueError("workers.urls must name at least one server when engine.kind is external")
         if not external and self.workers.urls:
             raise ValueError("workers.urls is only for engine.kind external")
+        self._check_emulation()
         if self.engine.kind == "cpu" and (self.workers.block_size or 32) % 32:
             raise ValueError("workers.block_size must be a multiple of 32 on the CPU engine")
         gpus = self.workers.gpus
@@ -160,6 +185,32 @@ class Profile(_Section):
         if self.gateway.host not in ("127.0.0.1", "::1", "localhost") and not self.gateway.api_key_env:
             raise ValueError("gateway.api_key_env is required when gateway.host is not a loopback address")
         return self
+
+    def _check_emulation(self) -> None:
+        said = self.emulation
+        if self.engine.kind != "emulated":
+            if said != EmulationSpec():
+                raise ValueError("emulation is only for engine.kind emulated")
+            return
+        if said.costs is not None:
+            if said.gpu or said.model:
+                raise ValueError("emulation.costs takes the place of emulation.gpu and emulation.model: say either")
+            if self.workers.kv_tokens is None:
+                raise ValueError("emulation.costs says nothing of memory: workers.kv_tokens is required beside it")
+        elif not (said.gpu and said.model):
+            raise ValueError("engine.kind emulated wants emulation.gpu and emulation.model (or emulation.costs)")
+        if self.model.source != "small":
+            raise ValueError("model.source must be small when engine.kind is emulated: only its tokenizer is used")
+
+    @property
+    def time_scale(self) -> float:
+        """Seconds that a second of this node takes on the wall; 1 unless it is emulated."""
+        return self.emulation.time_scale
+
+    @property
+    def can_replay(self) -> bool:
+        """Whether a request may carry the answer that it is to get."""
+        return self.workers.replay or self.engine.kind in ("emulated", "external")
 
     @property
     def served_name(self) -> str:

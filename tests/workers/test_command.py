@@ -12,6 +12,8 @@ import pytest
 from thunderctl import paths
 from thunderctl.errors import UsageError
 from thunderctl.profile import Profile
+from thunderctl.workers.catalogue import step_cost
+from thunderctl.workers.inside.thunderctl_timing import from_json
 from thunderctl.workers.launch import serve_command
 from thunderctl.workers.model import INSIDE
 
@@ -91,6 +93,67 @@ def test_eight_gpus_serve_one_model_tensor_parallel() -> None:
         " --max-model-len 131072 --tensor-parallel-size 8 --enable-expert-parallel"
     )
     assert command.env == QUIET | {"CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7", "NCCL_DEBUG": "WARN"}
+
+
+def test_an_emulated_worker_is_the_cpu_engine_with_a_gpus_sizes_and_no_model() -> None:
+    emulated = profile(
+        engine={"kind": "emulated"},
+        model={"served_name": "glm-4.6", "max_model_len": 131072},
+        emulation={"gpu": "h100-sxm", "model": "glm-4.6-fp8", "draft_tokens": 3},
+        workers={"tensor_parallel": 8, "kv_tokens": 574_000, "max_num_batched_tokens": 16384},
+    )
+    command = serve_command(emulated, 0, 8001, Path("/engine/bin/python"), Path("/models/small-1"))
+    assert command.argv == [
+        *shlex.split(
+            "/engine/bin/python -m vllm.entrypoints.launchers.api_server.entry --model /models/small-1"
+            " --served-model-name glm-4.6 --host 127.0.0.1 --port 8001"
+            " --enable-prompt-tokens-details --disable-uvicorn-access-log"
+            " --logits-processors thunderctl_emulated:Checks"
+            " --max-model-len 131072 --load-format dummy --enforce-eager"
+            " --worker-cls thunderctl_emulated.EmulatedWorker --distributed-executor-backend uni"
+            " --block-size 16 --num-gpu-blocks-override 35875 --max-num-seqs 256 --max-num-batched-tokens 16384"
+        ),
+        "--hf-overrides",
+        '{"max_position_embeddings": 131072}',
+        "--speculative-config",
+        '{"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4}',
+    ]
+    told = json.loads(command.env["THUNDERCTL_EMULATION"])
+    assert (told["kv_tokens"], told["time_scale"], told["acceptance"]) == (574_000, 1.0, 0.7)
+    assert from_json(json.dumps(told["cost"])) == step_cost("h100-sxm", "glm-4.6-fp8", 8)
+    assert command.env["OMP_NUM_THREADS"] == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in command.env
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        ({"emulation": {"gpu": "h100-sxm"}}, "emulation is only for engine.kind emulated"),
+        ({"engine": {"kind": "emulated"}}, "wants emulation.gpu and emulation.model"),
+        (
+            {"engine": {"kind": "emulated"}, "emulation": {"costs": "c.json", "gpu": "h200"}},
+            "takes the place of emulation.gpu",
+        ),
+        ({"engine": {"kind": "emulated"}, "emulation": {"costs": "c.json"}}, "workers.kv_tokens is required"),
+        (
+            {"engine": {"kind": "emulated"}, "emulation": {"gpu": "h200", "model": "m"}, "model": {"source": "x"}},
+            "model.source must be small",
+        ),
+        ({"engine": {"kind": "emulated"}, "emulation": {"gpu": "h200", "model": "m", "time_scale": 0}}, "time_scale"),
+    ],
+)
+def test_an_emulation_that_contradicts_itself_is_refused(sections: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        profile(**sections)
+
+
+def test_a_file_of_costs_that_is_none_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "costs.json").write_text('{"cost": {"kind": "measured"}}')
+    emulated = profile(
+        engine={"kind": "emulated"}, emulation={"costs": str(tmp_path / "costs.json")}, workers={"kv_tokens": 16384}
+    )
+    with pytest.raises(UsageError, match=r"costs\.json is no file of costs"):
+        serve_command(emulated, 0, 8001, None, None)
 
 
 def test_gpus_are_dealt_out_in_blocks_of_tensor_parallel(monkeypatch: pytest.MonkeyPatch) -> None:

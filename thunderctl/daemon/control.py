@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 from aiohttp import web
@@ -34,6 +34,11 @@ TOKEN_HEADER = "X-Thunderctl-Token"  # noqa: S105 - the name of a header
 
 class ReleaseBody(pydantic.BaseModel):
     program_id: str | int
+
+
+class ToolBody(pydantic.BaseModel):
+    program_id: str | int
+    state: Literal["started", "finished"]
 
 
 class EnvironmentBody(pydantic.BaseModel):
@@ -81,6 +86,7 @@ class Control:
             web.get("/programs", self.programs),
             web.get("/profiles", self.profiles),
             web.post("/programs/release", self.release),
+            web.post("/programs/tool", self.tool),
             web.get("/workers", self.workers),
             web.get("/decisions", self.decisions),
             web.get("/samples", self.samples),
@@ -123,6 +129,8 @@ class Control:
                 "profile": node.profile.name,
                 "digest": node.profile.digest(),
                 "policy": node.profile.scheduler.policy,
+                "engine": node.profile.engine.kind,
+                "time_scale": node.profile.time_scale,
                 "pid": node.pid,
                 "uptime_s": round(time.monotonic() - node.started, 1),
                 "scheduling_enabled": node.profile.scheduler.policy != "baseline",
@@ -165,6 +173,18 @@ class Control:
             # It may lease environments without ever having called a model.
             self._node.reclaim(program)
         return web.json_response({"program_id": program, "released": known})
+
+    async def tool(self, request: web.Request) -> web.Response:
+        """A tool of the program started or finished, for agents whose tools do not run in our environments."""
+        try:
+            body = ToolBody.model_validate_json(await request.read())
+        except pydantic.ValidationError:
+            return error(
+                400, "the body must be a JSON object with program_id and state (started or finished)",
+                "invalid_request_error",
+            )  # fmt: skip
+        self._node.tool_told(str(body.program_id), body.state)
+        return web.json_response({"program_id": str(body.program_id), "state": body.state})
 
     async def workers(self, request: web.Request) -> web.Response:
         return web.json_response(self._node.worker_rows())

@@ -114,7 +114,7 @@ class Gateway:
                     return error(admitted.status, admitted.reason, "unavailable", admitted.retry_after_s)
                 extra = {
                     "X-Thunderctl-Worker": admitted.worker,
-                    "X-Thunderctl-Held-Ms": f"{admitted.waited_s * 1000:.1f}",
+                    "X-Thunderctl-Held-Ms": f"{admitted.waited_s * self._shell.time_scale * 1000:.1f}",
                 }
                 upstream = self._upstreams.get(admitted.worker)
                 try:

@@ -34,6 +34,7 @@ from thunderctl.environments.manager import EnvironmentManager
 from thunderctl.errors import EngineError, PreflightError, ThunderError
 from thunderctl.node import NodeRecord, node_dir, write_node
 from thunderctl.profile import Profile
+from thunderctl.workers.emulation import Lag
 from thunderctl.workers.engine import EngineEnvironment
 from thunderctl.workers.external import ExternalWorker
 from thunderctl.workers.launch import Worker, WorkerFacts
@@ -73,9 +74,9 @@ class Node:
         )
         policy = make_policy(self.profile.scheduler.policy, self.profile.scheduler.options)
         scheduler = Scheduler(policy, program_ttl_s=self.profile.gateway.program_ttl_s)
-        self.shell = Shell(scheduler, self.journal, self.reclaim)
+        self.shell = Shell(scheduler, self.journal, self.reclaim, time_scale=self.profile.time_scale)
         self.upstreams = Upstreams(self.profile.gateway)
-        self.probe = Probe(self.shell, self.upstreams)
+        self.probe = Probe(self.shell, self.upstreams, self._read_lag)
         self.environments = EnvironmentManager(
             self.profile.environments,
             LeaseLedger(self.folder / "state.db"),
@@ -200,11 +201,20 @@ class Node:
     def _environment_changed(self, kind: str, lease: Lease) -> None:
         """Tools run through the manager, so the scheduler hears of their start and end before the next call comes."""
         if kind == "tool_started":
-            self._tools_since[lease.id] = time.monotonic()
+            self._tools_since[lease.id] = self.shell.now()
             self.shell.submit(ev.ToolStarted(lease.program))
         elif kind == "tool_finished":
-            began = self._tools_since.pop(lease.id, time.monotonic())
-            self.shell.submit(ev.ToolFinished(lease.program, time.monotonic() - began))
+            began = self._tools_since.pop(lease.id, self.shell.now())
+            self.shell.submit(ev.ToolFinished(lease.program, self.shell.now() - began))
+
+    def tool_told(self, program: str, state: str) -> None:
+        """An agent that runs its tools by itself says when one starts and ends."""
+        if state == "started":
+            self._tools_since[f"program {program}"] = self.shell.now()
+            self.shell.submit(ev.ToolStarted(program))
+        else:
+            began = self._tools_since.pop(f"program {program}", self.shell.now())
+            self.shell.submit(ev.ToolFinished(program, self.shell.now() - began))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -246,8 +256,13 @@ class Node:
                 return
             await asyncio.sleep(PARENT_CHECK_S)
 
+    def _read_lag(self, worker: str) -> Lag | None:
+        found = self._workers.get(worker)
+        return found.read_lag() if isinstance(found, Worker) else None
+
     def reclaim(self, program: str) -> None:
         """Give back whatever environments ``program`` leased; does not wait for it."""
+        self._tools_since.pop(f"program {program}", None)
         if self._environments_ready:
             self._spawn(self.environments.release_program(program))
 
@@ -265,6 +280,8 @@ class Node:
                     "state": "up" if ledger else ("starting" if self.state == "starting" else "lost"),
                     "model": facts.model if facts else None,
                     "capacity_tokens": facts.capacity_tokens if facts else None,
+                    "block_size": facts.block_size if facts else None,
+                    "max_model_len": facts.max_model_len if facts else None,
                     "prefill_tokens_per_s": round(facts.prefill_tokens_per_s) if facts else None,
                     "programs": len(ledger.entries) if ledger else 0,
                     "reasoning_tokens": ledger.reasoning if ledger else 0,

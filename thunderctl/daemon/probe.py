@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +14,7 @@ import aiohttp
 from thunderctl.daemon.shell import Shell
 from thunderctl.daemon.upstream import CONNECTION_FAILED, Upstreams
 from thunderctl.errors import EngineError
+from thunderctl.workers.emulation import Lag
 from thunderctl.workers.metrics import read_metrics
 
 SAMPLE_S = 2.0
@@ -23,9 +25,12 @@ SAMPLES_KEPT = 43_200
 class Probe:
     """Keeps the latest samples; ``GET /samples`` hands them to whoever stores a run."""
 
-    def __init__(self, shell: Shell, upstreams: Upstreams) -> None:
+    def __init__(
+        self, shell: Shell, upstreams: Upstreams, read_lag: Callable[[str], Lag | None] = lambda worker: None
+    ) -> None:
         self._shell = shell
         self._upstreams = upstreams
+        self._read_lag = read_lag
         self._task: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
         self.samples: deque[dict[str, Any]] = deque(maxlen=SAMPLES_KEPT)
@@ -52,7 +57,8 @@ class Probe:
                 engine = await read_metrics(self._session, upstream[0])
             except (*CONNECTION_FAILED, EngineError):
                 continue  # its death is noticed elsewhere; a sample is missing, no more
-            now = time.monotonic()
+            now = self._shell.now()
+            lag = self._read_lag(name)
             self.count += 1
             self.samples.append(
                 {
@@ -66,6 +72,7 @@ class Probe:
                     "capacity_tokens": ledger.capacity,
                     "held_calls": sum(1 for c in self._shell.scheduler.calls.values() if c.worker is None),
                     "cost": ledger.cost.as_dict(),
+                    **({"pace": asdict(lag)} if lag else {}),
                 }
             )
 

@@ -54,9 +54,16 @@ class Shell:
     """Feeds events to the scheduler and carries its effects out. Used from one event loop only."""
 
     def __init__(
-        self, scheduler: Scheduler, journal: Journal | None, on_reclaim: Callable[[str], None] | None = None
+        self,
+        scheduler: Scheduler,
+        journal: Journal | None,
+        on_reclaim: Callable[[str], None] | None = None,
+        *,
+        time_scale: float = 1.0,
     ) -> None:
         self.scheduler = scheduler
+        self.time_scale = time_scale
+        """Seconds on the wall that a second of the scheduler's clock takes; 1 unless workers are emulated."""
         self.tally = Tally()
         self.decisions: deque[dict[str, Any]] = deque(maxlen=DECISIONS_KEPT)
         self.decision_count = 0
@@ -68,6 +75,10 @@ class Shell:
         self._timer_at = 0.0
         self._tokens_per_byte = 0.3
         self._sizes: dict[str, tuple[int, int]] = {}
+
+    def now(self) -> float:
+        """The scheduler's clock, in seconds from an arbitrary start."""
+        return time.monotonic() / self.time_scale
 
     # ------------------------------------------------------------------ calls
 
@@ -115,7 +126,7 @@ class Shell:
 
     def submit(self, event: ev.Event) -> None:
         """Hand ``event`` to the scheduler now and carry out what it decides."""
-        now = time.monotonic()
+        now = self.now()
         if self._journal is not None:
             self._journal.append(event, now)
         for effect in self.scheduler.handle(event, now):
@@ -156,7 +167,7 @@ class Shell:
         if deadline is not None and self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer_at = deadline
-            self._timer = loop.call_later(max(0.0, deadline - time.monotonic()), self._ring)
+            self._timer = loop.call_later(max(0.0, deadline - self.now()) * self.time_scale, self._ring)
 
     def _ring(self) -> None:
         self._timer = None

@@ -15,6 +15,7 @@ from pathlib import Path
 from thunderctl import paths
 from thunderctl.errors import UsageError
 from thunderctl.profile import Profile
+from thunderctl.workers.emulation import Emulation, emulation_of
 from thunderctl.workers.model import INSIDE
 
 HOST = "127.0.0.1"
@@ -67,13 +68,15 @@ def serve_command(
     model = _model(profile, model_path)
     launcher = (
         [*_cpu_launcher(engine_python), "--model", model]
-        if profile.engine.kind == "cpu"
+        if profile.engine.environment == "cpu"
         else [_vllm_script(engine_python), "serve", model]
     )
+    emulation = emulation_of(profile) if profile.engine.kind == "emulated" else None
+    sized = _emulated_arguments(profile, emulation) if emulation else _capacity_arguments(profile)
     return ServeCommand(
         argv=[*launcher, *_serving_arguments(profile, port), *_model_arguments(profile)]
-        + [*_capacity_arguments(profile), *profile.workers.extra_args],
-        env=_environment(profile, index, model),
+        + [*sized, *profile.workers.extra_args],
+        env=_environment(profile, index, model, emulation),
     )
 
 
@@ -118,7 +121,9 @@ def _serving_arguments(profile: Profile, port: int) -> list[str]:
         arguments += ["--enable-auto-tool-choice", "--tool-call-parser", profile.model.tool_call_parser]
     if profile.model.reasoning_parser:
         arguments += ["--reasoning-parser", profile.model.reasoning_parser]
-    if profile.workers.replay:
+    if profile.engine.kind == "emulated":
+        arguments += ["--logits-processors", "thunderctl_emulated:Checks"]
+    elif profile.workers.replay:
         arguments += ["--logits-processors", "thunderctl_replay:Replay"]
     return arguments
 
@@ -153,6 +158,9 @@ def _small_context(profile: Profile) -> int | None:
 def _kv_blocks(profile: Profile) -> tuple[int | None, int | None]:
     """Tokens in a block and number of blocks, each None where it is left to vLLM."""
     workers = profile.workers
+    if profile.engine.kind == "emulated":
+        emulation = emulation_of(profile)
+        return emulation.block_size, emulation.kv_tokens // emulation.block_size
     sized = workers.kv_tokens is not None or profile.engine.kind == "cpu"
     block_size = workers.block_size or (_BLOCK_SIZE[profile.engine.kind] if sized else None)
     if workers.kv_tokens is None or block_size is None:
@@ -180,6 +188,25 @@ def _capacity_arguments(profile: Profile) -> list[str]:
     return arguments
 
 
+def _emulated_arguments(profile: Profile, emulation: Emulation) -> list[str]:
+    """vLLM's own scheduler, sized like the emulated worker's; tensor parallelism is in the time model already."""
+    arguments = [
+        *("--worker-cls", "thunderctl_emulated.EmulatedWorker", "--distributed-executor-backend", "uni"),
+        *("--block-size", str(emulation.block_size)),
+        *("--num-gpu-blocks-override", str(emulation.kv_tokens // emulation.block_size)),
+        *("--max-num-seqs", str(emulation.max_num_seqs)),
+        *("--max-num-batched-tokens", str(emulation.max_num_batched_tokens)),
+    ]
+    if (profile.model.max_model_len or 0) > SMALL_CONTEXT:
+        longer = {"max_position_embeddings": profile.model.max_model_len}
+        arguments += ["--hf-overrides", json.dumps(longer)]
+    if profile.emulation.draft_tokens:
+        # vLLM's proposer that needs no model; the emulated worker proposes in its place.
+        speculation = {"method": "ngram", "num_speculative_tokens": profile.emulation.draft_tokens}
+        arguments += ["--speculative-config", json.dumps({**speculation, "prompt_lookup_max": 4})]
+    return arguments
+
+
 def _cpu_kv_bytes(profile: Profile) -> int | None:
     """Memory for the CPU's KV cache; an argument, since ``VLLM_CPU_KVCACHE_SPACE`` takes whole GiB only."""
     if profile.engine.kind != "cpu":
@@ -188,16 +215,16 @@ def _cpu_kv_bytes(profile: Profile) -> int | None:
     return None if gib is None else int(gib * 2**30)
 
 
-def _environment(profile: Profile, index: int, model: str) -> dict[str, str]:
+def _environment(profile: Profile, index: int, model: str, emulation: Emulation | None) -> dict[str, str]:
     workers = profile.workers
     environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if _is_local(profile.model.source):
         environment["HF_HUB_OFFLINE"] = "1"
-    if profile.engine.kind == "cpu":
+    if profile.engine.environment == "cpu":
         environment |= _cpu_environment(profile)
     else:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(_gpus(profile, index))
-    if workers.replay:
+    if workers.replay or emulation:
         environment |= {
             "PYTHONPATH": str(INSIDE),
             # The processor is written for the V1 model runner's interface, which V2 refuses.
@@ -210,11 +237,14 @@ def _environment(profile: Profile, index: int, model: str) -> dict[str, str]:
                 }
             ),
         }
+    if emulation:
+        environment["THUNDERCTL_EMULATION"] = emulation.to_json()
     return environment | workers.env
 
 
 def _cpu_environment(profile: Profile) -> dict[str, str]:
-    threads = profile.workers.threads or os.cpu_count() or 1
+    emulated = profile.engine.kind == "emulated"
+    threads = profile.workers.threads or (1 if emulated else os.cpu_count()) or 1
     # vLLM binds threads to cores by itself, the same cores in every server; several on one machine would collide.
     return {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
 

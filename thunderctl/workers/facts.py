@@ -33,8 +33,10 @@ class WorkerFacts:
     model: str
 
 
-async def learn_facts(session: aiohttp.ClientSession, url: str) -> WorkerFacts:
+async def learn_facts(session: aiohttp.ClientSession, url: str, time_scale: float = 1.0) -> WorkerFacts:
     """Ask the server at ``url`` (without ``/v1``) what it is, and measure its prefill rate.
+
+    ``time_scale``: seconds on the wall that one of the server's seconds takes (1 unless it is emulated).
 
     Raises:
         EngineError: it is not a vLLM server, or it fails at the first prompt.
@@ -54,7 +56,7 @@ async def learn_facts(session: aiohttp.ClientSession, url: str) -> WorkerFacts:
     size = max(1, min(_WARM_UP_TOKENS, max_model_len - 2, capacity[0] // 2))
     await _prefill_seconds(session, url, model, size)  # the first one also pays for lazy initialisation
     seconds = await _prefill_seconds(session, url, model, size)
-    return WorkerFacts(capacity[0], capacity[1], size / seconds, max_model_len, model)
+    return WorkerFacts(capacity[0], capacity[1], size / seconds * time_scale, max_model_len, model)
 
 
 async def _prefill_seconds(session: aiohttp.ClientSession, url: str, model: str, size: int) -> float:

@@ -23,6 +23,7 @@ import psutil
 from thunderctl.errors import EngineError
 from thunderctl.profile import Profile
 from thunderctl.workers.command import FORBIDDEN_ENVIRONMENT, HOST, ServeCommand, serve_command
+from thunderctl.workers.emulation import Lag, read_lag
 from thunderctl.workers.engine import EngineEnvironment
 from thunderctl.workers.facts import WorkerFacts, learn_facts
 from thunderctl.workers.log import last_error_lines
@@ -110,7 +111,7 @@ class Worker:
                 self._log_start = log.tell()
                 self._process = await asyncio.create_subprocess_exec(
                     *command.argv,
-                    env=inherited | {"TMPDIR": str(self._scratch)} | command.env,
+                    env=inherited | {"TMPDIR": str(self._scratch)} | self._lag_file() | command.env,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=asyncio.subprocess.STDOUT,
@@ -129,6 +130,20 @@ class Worker:
             self.create_time = psutil.Process(self.pid).create_time()
         except psutil.NoSuchProcess:  # gone already; wait_ready tells why
             self.create_time = time.time()
+
+    def _lag_file(self) -> dict[str, str]:
+        if self._profile.engine.kind != "emulated":
+            return {}
+        return {"THUNDERCTL_EMULATION_FILE": str(self.lag_path)}
+
+    @property
+    def lag_path(self) -> Path:
+        """Where an emulated worker counts its steps; beside its log."""
+        return self.log_path.with_suffix(".steps")
+
+    def read_lag(self) -> Lag | None:
+        """What an emulated worker says of its pace so far; None for other workers, and before the first step."""
+        return read_lag(self.lag_path) if self._profile.engine.kind == "emulated" else None
 
     async def wait_ready(self, progress: Callable[[str], None] = lambda line: None) -> WorkerFacts:
         """Wait until the server answers, then learn what it can do and measure its prefill rate.
@@ -153,7 +168,7 @@ class Worker:
             self._close_holder()
             progress("measuring the prefill rate")
             try:
-                self.facts = await learn_facts(session, self.url)
+                self.facts = await learn_facts(session, self.url, self._profile.time_scale)
             except EngineError as error:
                 if self.alive:
                     raise

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -71,10 +71,11 @@ class Replay(LogitsProcessor):
         else:
             raise ValueError(f"vllm_xargs.{KEY} must be a text or a list of token ids, not {type(value).__name__}")
         # The server fills in max_tokens as what is left of the model's context, so this is also the check
-        # against max_model_len. One more token ends the turn.
-        if sampling_params.max_tokens is not None and count + 1 > sampling_params.max_tokens:
+        # against max_model_len. One more token ends the turn, unless the request said ignore_eos.
+        end = 0 if sampling_params.ignore_eos else 1
+        if sampling_params.max_tokens is not None and count + end > sampling_params.max_tokens:
             raise ValueError(
-                f"vllm_xargs.{KEY} takes {count} tokens and one to end the turn, "
+                f"vllm_xargs.{KEY} takes {count} tokens{' and one to end the turn' if end else ''}, "
                 f"but only {sampling_params.max_tokens} may be generated (max_tokens, or what the context leaves)"
             )
 
@@ -100,38 +101,43 @@ class Replay(LogitsProcessor):
         return logits
 
     def _script(self, params: SamplingParams, prompt_ids: list[int] | None, emitted: list[int]) -> Script | None:
-        value = (params.extra_args or {}).get(KEY)
-        if isinstance(value, str):
-            tokens = self._encode(value)
-        elif isinstance(value, list):
-            tokens = tuple(value)
-        else:
-            return None
-        end = self._end_of_turn(params)
-        if any(not 0 <= token < self._vocabulary for token in tokens):
-            # Indexing past a row would take the whole engine down. The API server refuses such ids where it
-            # knows the vocabulary; what slips through says nothing at all rather than something else.
-            logger.error("replay: a token id outside the vocabulary of %d; nothing is emitted", self._vocabulary)
-            tokens = ()
-        return Script((*tokens, end) if end is not None else tokens, emitted)
+        tokens = scripted_tokens(params, self._vocabulary, self._encode)
+        return None if tokens is None else Script(tokens, emitted)
 
     def _encode_uncached(self, text: str) -> tuple[int, ...]:
         """Ids of ``text``; cached, because a preempted request enters the batch again."""
         if self._tokenizer is None:
-            self._tokenizer = _load_tokenizer(
-                self._model_config.tokenizer,
-                self._model_config.tokenizer_revision,
-                self._model_config.trust_remote_code,
-            )
+            self._tokenizer = worker_tokenizer(self._model_config)
         return tuple(encode(self._tokenizer, text))
 
-    def _end_of_turn(self, params: SamplingParams) -> int | None:
-        """The token at which vLLM stops this request; none if the request said ``ignore_eos``."""
-        if params.ignore_eos:
-            return None
-        if params.eos_token_id is not None:
-            return int(params.eos_token_id)
-        return min(params.all_stop_token_ids, default=None)
+
+def scripted_tokens(
+    params: SamplingParams, vocabulary: int, encode_text: Callable[[str], Sequence[int]]
+) -> tuple[int, ...] | None:
+    """What a request must emit, with the token that ends the turn; None if it carries no script."""
+    value = (params.extra_args or {}).get(KEY)
+    if isinstance(value, str):
+        tokens = tuple(encode_text(value))
+    elif isinstance(value, list):
+        tokens = tuple(value)
+    else:
+        return None
+    end = end_of_turn(params)
+    if any(not 0 <= token < vocabulary for token in tokens):
+        # Indexing past a row would take the whole engine down. The API server refuses such ids where it
+        # knows the vocabulary; what slips through says nothing at all rather than something else.
+        logger.error("replay: a token id outside the vocabulary of %d; nothing is emitted", vocabulary)
+        tokens = ()
+    return (*tokens, end) if end is not None else tokens
+
+
+def end_of_turn(params: SamplingParams) -> int | None:
+    """The token at which vLLM stops this request; none if the request said ``ignore_eos``."""
+    if params.ignore_eos:
+        return None
+    if params.eos_token_id is not None:
+        return int(params.eos_token_id)
+    return min(params.all_stop_token_ids, default=None)
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
@@ -147,6 +153,11 @@ def _front_tokenizer() -> Any:
         return None
     where = json.loads(said)
     return _load_tokenizer(where["model"], where.get("revision"), where.get("trust_remote_code", False))
+
+
+def worker_tokenizer(model_config: Any) -> Any:
+    """The served model's tokenizer, in the engine's worker."""
+    return _load_tokenizer(model_config.tokenizer, model_config.tokenizer_revision, model_config.trust_remote_code)
 
 
 def _load_tokenizer(model: str, revision: str | None, trust_remote_code: bool) -> Any:
