@@ -19,13 +19,42 @@ def nearest_rank(values: list[float], share: float) -> float:
     return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
+def imbalance(samples: list[dict[str, Any]]) -> list[float]:
+    """Fullest less emptiest worker, for each turn through the workers. A turn ends where a name comes again."""
+    turns: list[dict[str, float]] = [{}]
+    for s in samples:
+        if s["worker"] in turns[-1]:
+            turns.append({})
+        turns[-1][s["worker"]] = (s["reasoning_tokens"] + s["acting_tokens"]) / s["capacity_tokens"]
+    return [max(t.values()) - min(t.values()) for t in turns if len(t) >= 2]
+
+
+def host_lag(samples: list[dict[str, Any]]) -> float:
+    late = passed = 0.0
+    for worker in {s["worker"] for s in samples}:
+        own = [s for s in samples if s["worker"] == worker]
+        late += own[-1]["pace"]["lag_s"] - own[0]["pace"]["lag_s"]
+        passed += own[-1]["at"] - own[0]["at"]
+    return late / passed
+
+
 def recompute(folder: Path) -> dict[str, Any]:
-    steps, disk, decisions, samples = (lines(folder, n) for n in ("steps", "disk", "decisions", "samples"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    steps, disk, samples = (lines(folder, n) for n in ("steps", "disk", "samples"))
+    decisions = lines(folder, "decisions") if (folder / "decisions.jsonl").exists() else []
     rollouts: dict[str, dict[str, Any]] = {}
     for record in lines(folder, "rollouts"):
-        rollouts[record["agent"]] = record
-    minutes = (max(s["ended"] for s in steps) - min(s["at"] for s in steps)) / 60
-    finished = [r for r in rollouts.values() if r["status"] != "failed"]
+        rollouts[record["program"] if "program" in record else record["agent"]] = record
+    if "window" in manifest:
+        first, last = manifest["window"]
+        steps = [s for s in steps if s["ended"] >= first and s["ended"] <= last]
+        minutes = (last - first) / 60
+    else:
+        minutes = (max(s["ended"] for s in steps) - min(s["at"] for s in steps)) / 60
+    finished = [r for r in rollouts.values() if r["status"] not in ("failed", "cut off")]
+    judged = [] if manifest["kind"] == "trace" else list(rollouts.values())
+    prepared = [r["prepare_s"] for r in rollouts.values() if "prepare_s" in r]
+    apart = imbalance(samples)
     restored = [d for d in decisions if d["effect"] == "Restored" and d["reason"] != "first placement"]
     hits = queries = 0.0
     for worker in {s["worker"] for s in samples}:
@@ -61,17 +90,21 @@ def recompute(folder: Path) -> dict[str, Any]:
         ("tool_s", "total"): sum(s["tool_s"] for s in steps),
         ("tool_s", "p50"): nearest_rank([s["tool_s"] for s in steps if s["command"]], 0.5),
         ("tool_timeouts",): sum(bool(s.get("timed_out")) for s in steps),
-        ("prepare_s", "mean"): sum(r["prepare_s"] for r in rollouts.values()) / len(rollouts),
+        ("prepare_s", "mean"): sum(prepared) / len(prepared) if prepared else 0.0,
         ("disk", "peak_bytes"): max(d["bytes_now"] for d in disk),
         ("disk", "now_bytes"): disk[-1]["bytes_now"],
         ("agents", "finished"): len(finished),
-        ("agents", "resolved"): sum(r["resolved"] is True for r in rollouts.values()),
-        ("agents", "not_resolved"): sum(r["resolved"] is False for r in rollouts.values()),
-        ("agents", "not_judged"): sum(r["resolved"] is None for r in rollouts.values()),
+        ("agents", "resolved"): sum(r["resolved"] is True for r in judged),
+        ("agents", "not_resolved"): sum(r["resolved"] is False for r in judged),
+        ("agents", "not_judged"): sum(r["resolved"] is None for r in judged),
         ("kv_space_time", "recomputed_tokens"): sum(
             own[-1]["cost"]["recomputed_tokens"] - own[0]["cost"]["recomputed_tokens"]
             for own in ([s for s in samples if s["worker"] == w] for w in {s["worker"] for s in samples})
         ),
+        ("workers",): len({s["worker"] for s in samples}),
+        ("imbalance", "mean"): sum(apart) / len(apart) if apart else 0.0,
+        ("imbalance", "max"): max(apart, default=0.0),
+        **({("host_lag",): host_lag(samples)} if any("pace" in s for s in samples) else {}),
     }
 
 

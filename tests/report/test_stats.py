@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from pathlib import Path
@@ -58,8 +59,12 @@ def a_run(folder: Path, seed: int = 1, agents: int = 5) -> RunFolder:
             "recomputed_tokens": 7.0 * n,
         }
         run.append(
-            "samples", {"n": n, "at": 2.0 * n, "worker": "w0", "engine": engine, "capacity_tokens": 1000, "cost": cost}
-        )
+            "samples",
+            {
+                "n": n, "at": 2.0 * n, "worker": "w0", "engine": engine, "capacity_tokens": 1000, "cost": cost,
+                "reasoning_tokens": 10, "acting_tokens": 20,
+            },
+        )  # fmt: skip
         run.append("disk", {"at": 2.0 * n, "bytes_now": rng.randrange(10**6), "by_kind": {"folders": 5}})
     for reason in ("first placement", "fits", "fits"):
         run.append(
@@ -155,3 +160,164 @@ def test_a_run_that_is_not_there_is_named(name: str, tmp_path: Path, monkeypatch
 
 def test_sizes_are_short() -> None:
     assert [size(n) for n in (0, 1000, 1536, 3 * 2**20, 2**41)] == ["0 B", "1000 B", "1.5 KiB", "3.0 MiB", "2.0 TiB"]
+
+
+# ------------------------------------------------------------------ runs of traces
+
+
+def a_trace_run(folder: Path, seed: int = 1, *, duration_s: float | None = None, programs: int | None = 7) -> RunFolder:
+    """A stored run of a trace on two emulated workers: agents take several programs, steps end after the window too."""
+    rng = random.Random(seed)
+    folder.mkdir(parents=True)
+    run = RunFolder(folder)
+    said: dict[str, Any] = {
+        "schema": SCHEMA, "workload": "coding", "kind": "trace", "tasks_are": "of trace coding (digest 1)",
+        "profile": "emulated", "policy": "thunder", "engine": "emulated", "agents": 3,
+        "time_model": "8 × h100-sxm with glm-4.6-fp8", "environments": {"backend": "local"},
+        "trace": {"name": "coding", "digest": "1", "file": f"{folder}/coding.jsonl", "programs": programs,
+                  "duration_s": duration_s, "start": "steady", "seed": 0},
+    }  # fmt: skip
+    if duration_s is not None:
+        said["window"] = [0.5, 0.5 + duration_s]
+    run.write("manifest.json", said)
+    for n in range(programs or 5):
+        for step in range(3):
+            at = 0.5 + 5 * rng.random()
+            run.append(
+                "steps",
+                {
+                    "agent": f"agent-{n % 3:03d}", "program": f"r/p{n:05d}", "step": step + 1, "at": at,
+                    "ended": at + 3 * rng.random(), "latency_s": 1 + rng.random(), "held_s": rng.random(),
+                    "prompt_tokens": rng.randrange(100, 900), "cached_tokens": rng.randrange(0, 100),
+                    "output_tokens": rng.randrange(1, 50), "worker": f"w{n % 2}", "tool_s": rng.random(),
+                    "command": "(recorded tool)",
+                },
+            )  # fmt: skip
+        status = rng.choice(["finished", "failed"] if duration_s is None else ["finished", "cut off"])
+        run.append("rollouts", {"agent": f"agent-{n % 3:03d}", "program": f"r/p{n:05d}", "status": status})
+    for n in range(12):
+        run.append(
+            "samples",
+            {
+                "n": n, "at": float(n // 2 + 0.01 * (n % 2)), "worker": f"w{n % 2}", "capacity_tokens": 1000,
+                "engine": {"prefix_hits": n, "prefix_queries": 2 * n}, "reasoning_tokens": rng.randrange(500),
+                "acting_tokens": rng.randrange(500), "pace": {"steps": n, "busy_s": 0.5 * n, "lag_s": 0.01 * n},
+                "cost": {"decode": n, "prefill": n, "recompute": n, "caching": n, "recomputed_tokens": n},
+            },
+        )  # fmt: skip
+    run.append("disk", {"at": 1.0, "bytes_now": 0, "by_kind": {}})
+    run.append("decisions", {"n": 1, "effect": "Paused", "reason": "over capacity"})
+    run.close()
+    return run
+
+
+@pytest.mark.parametrize("duration_s", [None, 4.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_figure_of_a_trace_run_follows_from_the_folder(
+    seed: int, duration_s: float | None, tmp_path: Path
+) -> None:
+    run = a_trace_run(tmp_path / "r", seed, duration_s=duration_s)
+    summary = summarise(run)
+    assert differences(run.folder, summary) == []
+    assert sum(summary["agents"]["by_status"].values()) == 7, "a program each, not an agent each"
+
+
+def test_steps_that_ended_after_the_window_do_not_count(tmp_path: Path) -> None:
+    run = a_trace_run(tmp_path / "r", duration_s=4.0, programs=None)
+    ends = [s["ended"] for s in run.lines("steps")]
+    inside = sum(end <= 4.5 for end in ends)
+    assert 0 < inside < len(ends)
+    summary = summarise(run)
+    assert summary["throughput"]["steps"] == inside
+    assert (summary["window_s"], summary["throughput"]["steps_per_min"]) == (4.0, pytest.approx(15 * inside))
+    assert summary["complete"] is True
+
+
+def test_imbalance_compares_workers_at_the_same_time(tmp_path: Path) -> None:
+    run = a_trace_run(tmp_path / "r")
+    loads = {"w0": [(900, 0), (100, 0), (500, 0)], "w1": [(100, 0), (0, 300), (250, 250)]}
+    (run.folder / "samples.jsonl").unlink()
+    kept = {"engine": {"prefix_hits": 0, "prefix_queries": 0}, "capacity_tokens": 1000}
+    cost = dict.fromkeys(("decode", "prefill", "recompute", "caching", "recomputed_tokens"), 0.0)
+    for n in range(3):
+        for worker, booked in loads.items():
+            if (worker, n) == ("w1", 2):
+                continue  # it died
+            reasoning, acting = booked[n]
+            tokens = {"reasoning_tokens": reasoning, "acting_tokens": acting}
+            run.append("samples", {"n": n, "at": float(n), "worker": worker, "cost": cost, **kept, **tokens})
+    run.close()
+    summary = summarise(run)
+    assert summary["imbalance"] == {"mean": pytest.approx(0.5), "max": pytest.approx(0.8)}
+    assert "host_lag" not in summary
+
+
+def shown(what: Any) -> str:
+    """As a wide terminal shows it."""
+    console = Console(file=io.StringIO(), width=250)
+    with console.capture() as capture:
+        console.print(what)
+    return capture.get()
+
+
+def test_what_cannot_be_judged_or_stored_is_not_in_a_trace_runs_report(tmp_path: Path) -> None:
+    run = a_trace_run(tmp_path / "r")
+    page = shown(run_table(summarise(run)))
+    assert "no text, no tools run" in page and "time model of 8 × h100-sxm with glm-4.6-fp8" in page
+    assert "imbalance" in page and "steady start, seed 0" in page
+    assert "patches" not in page and "environment disk" not in page
+
+
+@pytest.mark.parametrize(("lag_s", "too_slow"), [(0.04, False), (0.06, True)])
+def test_a_host_that_could_not_keep_pace_is_said_plainly(lag_s: float, too_slow: bool, tmp_path: Path) -> None:
+    run = a_trace_run(tmp_path / "r")
+    summary = summarise(run)
+    summary["host_lag"] = lag_s
+    page = shown(run_table(summary))
+    assert ("too slow" in page, "kept pace" in page) == (too_slow, not too_slow)
+
+
+def test_records_in_memory_are_summarised_like_a_folder(tmp_path: Path) -> None:
+    run = a_trace_run(tmp_path / "r")
+
+    class InMemory:
+        id = run.id
+
+        def read(self, name: str) -> Any:
+            return run.read(name)
+
+        def lines(self, name: str) -> list[dict[str, Any]]:
+            return list(run.lines(name))
+
+    assert summarise(InMemory()) == summarise(run)
+
+
+def trace_pair(tmp_path: Path, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return summarise(a_trace_run(tmp_path / "a", **more)), summarise(a_trace_run(tmp_path / "b", **more))
+
+
+def test_arms_of_a_trace_are_compared_without_figures_that_mean_nothing_there(tmp_path: Path) -> None:
+    a, b = trace_pair(tmp_path)
+    result = compare({"baseline": [a], "thunder": [b]})
+    figures = [row["figure"] for row in result["figures"]]
+    assert "imbalance of workers" in figures and "resolved" not in figures
+    table = shown(compare_table(result))
+    assert "emulated" in table and "host lag" in table
+
+
+@pytest.mark.parametrize("key", ["digest", "programs", "duration_s", "start", "seed"])
+def test_arms_with_other_queues_are_refused(key: str, tmp_path: Path) -> None:
+    a, b = trace_pair(tmp_path)
+    b["trace"][key] = "other"
+    with pytest.raises(UsageError, match=f"different work: trace.{key}"):
+        compare({"baseline": [a], "thunder": [b]})
+
+
+def test_arms_that_ran_to_the_end_did_the_same_steps_and_arms_cut_off_need_not(tmp_path: Path) -> None:
+    a, b = trace_pair(tmp_path / "whole")
+    b["throughput"]["steps"] += 1
+    with pytest.raises(UsageError, match=r"different work: throughput\.steps"):
+        compare({"baseline": [a], "thunder": [b]})
+    a, b = trace_pair(tmp_path / "cut", duration_s=4.0, programs=None)
+    b["throughput"]["steps"] += 1
+    assert compare({"baseline": [a], "thunder": [b]})["arms"] == ["baseline", "thunder"]

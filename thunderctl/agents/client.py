@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import msgspec
@@ -127,12 +127,25 @@ class DaemonClient:
             body["temperature"] = temperature
         if replay is not None:
             body["vllm_xargs"] = {"replay": replay}
+        return await self._call("/v1/chat/completions", body)
+
+    async def complete(self, program: str, prompt: list[int], replay: list[int], *, group: str | None = None) -> Answer:
+        """One step's model call in token ids: ``prompt`` goes in, and the engine is forced to emit ``replay``."""
+        body: dict[str, object] = {
+            "model": self.model, "prompt": prompt, "max_tokens": len(replay), "ignore_eos": True,
+            "vllm_xargs": {"replay": replay}, "program_id": program,
+        }  # fmt: skip
+        if group is not None:
+            body["group_id"] = group
+        return await self._call("/v1/completions", body)
+
+    async def _call(self, path: str, body: dict[str, object]) -> Answer:
         began = time.monotonic()
-        answer, headers, attempts = await self._send("POST", "/v1/chat/completions", body)
+        answer, headers, attempts = await self._send("POST", path, body)
         choice, usage = answer["choices"][0], answer["usage"]
         details = usage.get("prompt_tokens_details") or {}
         return Answer(
-            content=choice["message"].get("content") or "",
+            content=(choice["message"].get("content") if "message" in choice else choice.get("text")) or "",
             finish_reason=choice.get("finish_reason") or "",
             prompt_tokens=usage["prompt_tokens"],
             cached_tokens=details.get("cached_tokens") or 0,
@@ -142,6 +155,10 @@ class DaemonClient:
             worker=headers.get("X-Thunderctl-Worker", ""),
             attempts=attempts,
         )
+
+    async def tool(self, program: str, state: Literal["started", "finished"]) -> None:
+        """A tool of the program started or finished somewhere outside the daemon's environments."""
+        await self._send("POST", "/programs/tool", {"program_id": program, "state": state})
 
     async def release(self, program: str) -> None:
         """The program ended: its tokens, its place and its environments can go."""

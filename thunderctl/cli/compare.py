@@ -10,13 +10,30 @@ from typing import Annotated, Any
 import typer
 
 from thunderctl import launcher, paths
-from thunderctl.cli.run import Agents, Dataset, Judge, Live, MaxSteps, Tasks, WorkloadName, execute, make_plan
+from thunderctl.cli.run import (
+    Agents,
+    Asked,
+    Dataset,
+    Duration,
+    Judge,
+    Live,
+    MaxSteps,
+    Programs,
+    Seed,
+    StartAt,
+    Tasks,
+    TraceName,
+    WorkloadName,
+    execute,
+    make_plan,
+)
 from thunderctl.cli.show import AsJson, Overrides, err, out, print_json, ticker
 from thunderctl.core.policies import POLICIES
 from thunderctl.errors import ExitCode, UsageError
 from thunderctl.profile_files import ResolvedProfile, load_profile
 from thunderctl.report.compare import compare as compare_arms
 from thunderctl.report.compare import compare_table
+from thunderctl.runs.driver import Plan
 from thunderctl.runs.store import write_whole
 
 
@@ -36,22 +53,28 @@ def compare(
     task: Tasks = None,
     max_steps: MaxSteps = None,
     judge: Judge = True,
+    trace: TraceName = None,
+    programs: Programs = None,
+    duration: Duration = None,
+    start: StartAt = None,
+    seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure arms against each other: same tasks, same agents, fresh workers each time.
+    """Measure arms against each other: same work, same agents, fresh workers each time.
 
     Examples:
 
         thunderctl compare swebench --arms baseline,thunder --agents 24 --profile laptop-pressure --repeats 3
         thunderctl compare swebench --arms baseline,paper,thunder --agents 32 --profile gpu-1 --live
+        thunderctl compare trace --trace coding --agents 96 -p emulated-h100x8-glm46 --duration 600
     """
+    asked = Asked(
+        workload, agents, live, dataset, task, judge, max_steps, trace, programs, duration, start, seed
+    )  # fmt: skip
     chosen = {name: _arm(name, profile, overrides or []) for name in arms.split(",") if name}
     if len(chosen) < 2:
         raise UsageError("--arms wants at least two different names", hint=f"policies: {', '.join(POLICIES)}")
-    plans = {
-        name: make_plan(workload, resolved, agents, live or dataset is not None, dataset, task, judge, max_steps)
-        for name, resolved in chosen.items()
-    }
+    plans = {name: make_plan(asked, resolved) for name, resolved in chosen.items()}
     if len({plan.agents for plan in plans.values()}) > 1:
         raise UsageError("the arms' profiles run different numbers of agents", hint="say --agents N")
     if launcher.current() is not None:
@@ -85,7 +108,7 @@ def _arm(name: str, profile: str, overrides: list[str]) -> ResolvedProfile:
     return load_profile(name, overrides)
 
 
-def _one(plan: Any, resolved: ResolvedProfile) -> dict[str, Any]:
+def _one(plan: Plan, resolved: ResolvedProfile) -> dict[str, Any]:
     """One run on a node of its own, which is gone afterwards."""
     node = f"compare-{secrets.token_hex(4)}"
     try:

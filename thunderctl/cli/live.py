@@ -22,6 +22,8 @@ PLAIN_EVERY_S = 10.0
 
 def _eta(progress: Progress) -> str:
     elapsed = time.monotonic() - progress.began
+    if progress.duration_s is not None:
+        return f"{seconds(elapsed)} so far, {seconds(max(0.0, progress.duration_s - elapsed))} left"
     if not progress.total_steps or not progress.steps:
         return f"{seconds(elapsed)} so far"
     left = elapsed / progress.steps * (progress.total_steps - progress.steps)
@@ -38,8 +40,14 @@ def _line(progress: Progress) -> str:
 
 def view(progress: Progress) -> RenderableType:
     """Overall bar, counts by state, and the agents that did something last."""
-    done = progress.judged if progress.phase == "judging" else progress.steps
-    total = progress.agents if progress.phase == "judging" else progress.total_steps
+    done: float
+    total: float | None
+    if progress.phase == "judging":
+        done, total = progress.judged, progress.agents
+    elif progress.duration_s is not None:
+        done, total = time.monotonic() - progress.began, progress.duration_s
+    else:
+        done, total = progress.steps, progress.total_steps
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("agent", "task", "state", "steps", "latest command"):
         table.add_column(column, no_wrap=True, max_width=60)

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from thunderctl import __version__
-from thunderctl.cli import compare, doctor, engine, gc, node, profile, report, run
+from thunderctl.cli import calibrate, compare, doctor, engine, gc, node, plan, profile, report, run, simulate, trace
 from thunderctl.cli.show import print_error
 from thunderctl.errors import ExitCode, PreflightError, ThunderError
 
@@ -45,9 +45,13 @@ app.command("ps")(node.ps)
 app.command("logs")(node.logs)
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
+app.command("simulate")(simulate.simulate)
+app.command("plan")(plan.plan)
+app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)
 app.command("gc")(gc.gc)
 app.command("doctor")(doctor.doctor)
+app.add_typer(trace.app, name="trace")
 app.add_typer(profile.app, name="profile")
 app.add_typer(engine.app, name="engine")
 

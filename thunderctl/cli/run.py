@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,11 +21,24 @@ from thunderctl.profile import Profile
 from thunderctl.profile_files import ResolvedProfile, load_profile
 from thunderctl.report import tables
 from thunderctl.report.stats import summarise
-from thunderctl.runs.driver import Driver, Plan, choose_tasks, manifest, own_argv
+from thunderctl.runs.coding import CodingPlan, choose_tasks
+from thunderctl.runs.driver import Driver, Plan, manifest, own_argv
 from thunderctl.runs.store import RunFolder, new_run_id
+from thunderctl.runs.trace import TracePlan, longest_call
+from thunderctl.traces.load import find_trace, list_traces, load_trace
 from thunderctl.workload import find_workload, load_dataset, load_tasks, load_workload
 
-WorkloadName = Annotated[str, typer.Argument(help="Bundled workload (swebench), or a folder of your own.")]
+
+class Start(StrEnum):
+    """Where the agents of a trace begin."""
+
+    fresh = "fresh"
+    steady = "steady"
+
+
+WorkloadName = Annotated[
+    str, typer.Argument(help="Bundled workload (swebench), a folder of your own, or trace (with --trace).")
+]
 Agents = Annotated[int | None, typer.Option("--agents", "-n", min=1, max=4096, help="How many agents run at once.")]
 Dataset = Annotated[
     Path | None,
@@ -35,6 +50,38 @@ MaxSteps = Annotated[
     int | None, typer.Option("--max-steps", min=1, help="End each agent after so many steps: a shorter run.")
 ]
 Judge = Annotated[bool, typer.Option("--judge/--no-judge", help="Run the tasks' tests on the patches afterwards.")]
+TraceName = Annotated[
+    str | None, typer.Option("--trace", help="For trace: a bundled trace (coding, routing, science), or a file.")
+]
+Programs = Annotated[
+    int | None, typer.Option("--programs", min=1, help="For trace: end after so many programs; else one an agent.")
+]
+Duration = Annotated[
+    float | None, typer.Option("--duration", min=1, help="For trace: end after so many (emulated) seconds.")
+]
+StartAt = Annotated[
+    Start | None,
+    typer.Option("--start", help="For trace: agents begin at first steps (fresh, default), or amid programs (steady)."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="For trace: order of the programs; default 0.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a command line says about the work. Options that were not given are ``None``, empty or false."""
+
+    workload: str
+    agents: int | None
+    live: bool
+    dataset: Path | None
+    only: list[str] | None
+    judge: bool
+    max_steps: int | None
+    trace: str | None
+    programs: int | None
+    duration_s: float | None
+    start: Start | None
+    seed: int | None
 
 
 def run(
@@ -49,6 +96,11 @@ def run(
     task: Tasks = None,
     max_steps: MaxSteps = None,
     judge: Judge = True,
+    trace: TraceName = None,
+    programs: Programs = None,
+    duration: Duration = None,
+    start: StartAt = None,
+    seed: Seed = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the node up if this command started it.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -59,10 +111,14 @@ def run(
         thunderctl run swebench --agents 8
         thunderctl run swebench --agents 24 --profile laptop-pressure -c scheduler.policy=paper
         thunderctl run swebench --live --profile gpu-1 --dataset swe-bench-lite.jsonl --keep
+        thunderctl run trace --trace coding --agents 96 --profile emulated-h100x8-glm46 --duration 600 --start steady
     """
+    asked = Asked(
+        workload, agents, live, dataset, task, judge, max_steps, trace, programs, duration, start, seed
+    )  # fmt: skip
     up_already = launcher.current()
     resolved = _profile_to_use(profile, overrides, up_already)
-    plan = make_plan(workload, resolved, agents, live or dataset is not None, dataset, task, judge, max_steps)
+    plan = make_plan(asked, resolved)
     started_here = up_already is None
     try:
         with ticker() as tell:
@@ -105,45 +161,90 @@ def load_launched(handle: NodeHandle) -> ResolvedProfile:
     return ResolvedProfile(Profile.model_validate(launch["profile"]), launch["sources"], f"node {handle.name}")
 
 
-def make_plan(
-    workload: str,
-    resolved: ResolvedProfile,
-    agents: int | None,
-    live: bool,
-    dataset: Path | None,
-    only: list[str] | None,
-    judge: bool,
-    max_steps: int | None,
-) -> Plan:
+def make_plan(asked: Asked, resolved: ResolvedProfile) -> Plan:
     """Everything about the work that can be wrong is found out here, before anything starts."""
-    kind = "live" if live else "replay"
-    profile = resolved.profile
-    if kind == "replay" and not (profile.workers.replay or profile.engine.kind == "external"):
+    if asked.workload == "trace":
+        _refuse_options(asked.workload, {
+            "--live": asked.live, "--dataset": asked.dataset, "--task": asked.only, "--max-steps": asked.max_steps,
+        })  # fmt: skip
+        return _trace_plan(asked, resolved)
+    _refuse_options(asked.workload, {
+        "--trace": asked.trace, "--programs": asked.programs, "--duration": asked.duration_s, "--start": asked.start,
+        "--seed": asked.seed is not None,
+    })  # fmt: skip
+    return _coding_plan(asked, resolved)
+
+
+def _refuse_options(workload: str, given: dict[str, object]) -> None:
+    """``UsageError`` for the first option that means nothing for this workload."""
+    for option, value in given.items():
+        if value:
+            raise UsageError(f"{option} says nothing about workload {workload!r}")
+
+
+def _need_replay(resolved: ResolvedProfile, what: str, hint: str) -> None:
+    if not resolved.profile.can_replay:
         raise PreflightError(
-            f"profile {profile.name!r} loads no replay processor, so recorded answers cannot be forced",
-            hint="add --live, or -c workers.replay=true",
+            f"profile {resolved.profile.name!r} loads no replay processor, so {what} cannot be forced", hint=hint
         )
-    folder = find_workload(workload)
-    tasks = load_dataset(dataset) if dataset else load_tasks(folder)
-    if dataset and profile.environments.backend == "local":
+
+
+def _coding_plan(asked: Asked, resolved: ResolvedProfile) -> CodingPlan:
+    kind = "live" if asked.live or asked.dataset is not None else "replay"
+    profile = resolved.profile
+    if kind == "replay":
+        _need_replay(resolved, "recorded answers", "add --live, or -c workers.replay=true")
+    folder = find_workload(asked.workload)
+    tasks = load_dataset(asked.dataset) if asked.dataset else load_tasks(folder)
+    if asked.dataset and profile.environments.backend == "local":
         raise WorkloadError("SWE-bench rows live in Docker images; profile key environments.backend is 'local'")
     loaded = load_workload(folder)
-    if max_steps is not None:
-        loaded = loaded.model_copy(update={"limits": loaded.limits.model_copy(update={"steps": max_steps})})
-    return Plan(
+    if asked.max_steps is not None:
+        limits = loaded.limits.model_copy(update={"steps": asked.max_steps})
+        loaded = loaded.model_copy(update={"limits": limits})
+    return CodingPlan(
         workload=loaded,
-        tasks=choose_tasks(tasks, kind, only),
-        agents=agents or profile.runs.agents,
+        tasks=choose_tasks(tasks, kind, asked.only),
+        agents=asked.agents or profile.runs.agents,
         kind=kind,
-        judge=judge,
+        judge=asked.judge,
         max_error_share=profile.runs.max_error_share,
-        dataset=dataset.name if dataset else None,
+        dataset=asked.dataset.name if asked.dataset else None,
+    )
+
+
+def _trace_plan(asked: Asked, resolved: ResolvedProfile) -> TracePlan:
+    profile = resolved.profile
+    if asked.trace is None:
+        bundled = ", ".join(path.stem for path in list_traces())
+        raise UsageError("run trace wants --trace", hint=f"a file, or a bundled one: {bundled}")
+    if asked.programs is not None and asked.duration_s is not None:
+        raise UsageError("--programs and --duration both say when the run ends: say one of them")
+    _need_replay(resolved, "the tokens of a trace", "add -c workers.replay=true")
+    file = find_trace(asked.trace)
+    trace = load_trace(file)
+    longest = profile.model.max_model_len
+    too_long = sum(longest_call(program) > longest for program in trace.programs) if longest else 0
+    if too_long:
+        said = f"{too_long} of {len(trace.programs)} programs are longer than model.max_model_len, {longest:,} tokens"
+        if too_long > profile.runs.max_error_share * len(trace.programs):
+            raise WorkloadError(f"{file}: {said}", hint=f"profile {profile.name!r} cannot run this trace")
+        err.print(f"[yellow]{said}: they will fail[/]", highlight=False, soft_wrap=True)
+    return TracePlan(
+        trace=trace,
+        source=str(file.resolve()),
+        agents=asked.agents or profile.runs.agents,
+        max_error_share=profile.runs.max_error_share,
+        programs=asked.programs,
+        duration_s=asked.duration_s,
+        start=asked.start.value if asked.start else "fresh",
+        seed=asked.seed or 0,
     )
 
 
 def execute(plan: Plan, resolved: ResolvedProfile, handle: NodeHandle) -> tuple[RunFolder, dict[str, Any]]:
     """Drive the plan on a node that is up; store and summarise it, also when it was cut short."""
-    store = RunFolder.create(new_run_id(plan.workload.name))
+    store = RunFolder.create(new_run_id(plan.name))
     try:
         asyncio.run(_drive(plan, resolved, handle, store))
     finally:
@@ -159,7 +260,7 @@ async def _drive(plan: Plan, resolved: ResolvedProfile, handle: NodeHandle, stor
         health = await client.health()
         store.write("manifest.json", manifest(plan, resolved, health, own_argv()))
         store.write("profile.json", {"profile": resolved.profile.model_dump(mode="json"), "sources": resolved.sources})
-        driver = Driver(plan, client, store)
+        driver = Driver(plan, client, store, time_scale=health.get("time_scale", 1.0))
         drawing = asyncio.create_task(watch(driver.progress))
         try:
             await driver.drive()

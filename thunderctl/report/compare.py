@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thunderctl.errors import UsageError
-from thunderctl.report.tables import KIND_MEANS, size
+from thunderctl.report.tables import KIND_MEANS, engine_line, lag_line, size
 
 FIGURES: list[tuple[str, tuple[str, ...], str]] = [
     ("steps/min", ("throughput", "steps_per_min"), "{:.1f}"),
@@ -28,6 +28,15 @@ FIGURES: list[tuple[str, tuple[str, ...], str]] = [
     ("resolved", ("agents", "resolved"), "{:.0f}"),
     ("environment disk, peak", ("disk", "peak_bytes"), "size"),
 ]
+TRACE_FIGURES: list[tuple[str, tuple[str, ...], str]] = [
+    *FIGURES[:-2],
+    ("imbalance of workers", ("imbalance", "mean"), "{:.3f}"),
+]
+"""Nothing is solved and nothing stored where no tools run; where the programs' memory lies matters all the same."""
+
+SAME_FOR_ALL: list[tuple[str, ...]] = [("workload",), ("kind",), ("tasks_are",), ("agents", "asked"), ("engine",)]
+SAME_OUTPUT: list[tuple[str, ...]] = [("throughput", "steps"), ("tokens", "output")]
+SAME_TRACE: list[tuple[str, ...]] = [("trace", key) for key in ("digest", "programs", "duration_s", "start", "seed")]
 
 
 def figure(summary: dict[str, Any], path: tuple[str, ...]) -> float:
@@ -46,7 +55,7 @@ def compare(arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     _refuse_different_work(arms)
     names = list(arms)
     result: dict[str, Any] = {"arms": names, "repeats": min(len(s) for s in arms.values()), "figures": []}
-    for label, path, form in FIGURES:
+    for label, path, form in TRACE_FIGURES if _first(arms)["kind"] == "trace" else FIGURES:
         values = {name: [figure(s, path) for s in summaries] for name, summaries in arms.items()}
         base = values[names[0]]
         row: dict[str, Any] = {"figure": label, "form": form, "arms": {}}
@@ -64,21 +73,33 @@ def compare(arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
                 entry["ratio"] = {"of_means": mean / base_mean, "min": min(pairs), "max": max(pairs)} if pairs else None
             row["arms"][name] = entry
         result["figures"].append(row)
-    first = arms[names[0]][0]
-    result |= {key: first[key] for key in ("workload", "kind", "tasks_are", "profile", "engine")}
+    first = _first(arms)
+    result |= {key: first[key] for key in ("workload", "kind", "tasks_are", "profile", "engine", "time_model")}
+    result["host_lag"] = max((s["host_lag"] for ran in arms.values() for s in ran if "host_lag" in s), default=None)
     result["agents"] = first["agents"]["asked"]
     return result
 
 
+def _first(arms: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    return next(iter(arms.values()))[0]
+
+
+def _what_must_agree(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Paths of the figures that are the same for the same work. What was cut off by the clock got as far as it got."""
+    if summary["kind"] == "replay":
+        return SAME_FOR_ALL + SAME_OUTPUT
+    if summary["kind"] == "trace":
+        return SAME_FOR_ALL + SAME_TRACE + (SAME_OUTPUT if summary["trace"]["programs"] else [])
+    return SAME_FOR_ALL
+
+
 def _refuse_different_work(arms: dict[str, list[dict[str, Any]]]) -> None:
-    """Same workload, kind, agents, and (in replay) the same number of steps and output tokens."""
+    """Same workload, kind, agents; in replay the same number of steps and output tokens; of traces the same queue."""
     everything = [(name, s) for name, summaries in arms.items() for s in summaries]
     if not everything:
         raise UsageError("there is nothing to compare")
     first_name, first = everything[0]
-    paths: list[tuple[str, ...]] = [("workload",), ("kind",), ("tasks_are",), ("agents", "asked"), ("engine",)]
-    if first["kind"] == "replay":
-        paths += [("throughput", "steps"), ("tokens", "output")]
+    paths = _what_must_agree(first)
     for name, summary in everything:
         if not summary["complete"]:
             raise UsageError(f"run {summary['run']} of arm {name!r} did not end: it cannot be compared")
@@ -129,4 +150,6 @@ def compare_table(result: dict[str, Any]) -> RenderableType:
         f"{result['repeats']} interleaved repeat{'s' if result['repeats'] > 1 else ''}, fresh workers each"
     )
     notes = [Text(head, style="bold"), Text(f"{KIND_MEANS[result['kind']]}; tasks {result['tasks_are']}", style="dim")]
+    lines = [engine_line(result)] if result["engine"] in ("emulated", "simulated") else []
+    notes += [Text(line, style="dim") for line in [*lines, lag_line(result)] if line]
     return Group(*notes, table)

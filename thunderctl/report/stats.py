@@ -1,22 +1,41 @@
-"""Every figure of a report, computed from a run's folder.
+"""Every figure of a report, computed from a run's records: a stored run's folder, or a simulation's result.
 
 Definitions, once and for all:
 
-- *window*: from the start of the first step to the end of the last one, tools included, judging excluded;
+- *window*: from the start of the first step to the end of the last one, tools included, judging excluded. A run that
+  the clock ended says its window itself, and steps that ended outside it do not count;
 - *hit rate*: Σ cached ÷ Σ prompt tokens over all calls, as the engine's ``usage`` states them; *engine hit rate*: the
   same from the difference of the engine's own counters between the first and the last sample;
 - *latency*: from sending a call to having its whole answer; *without pauses*: less the time the scheduler held it;
-- *unused*: KV capacity × window that no program's call or resting context was booked for.
+- *unused*: KV capacity × window that no program's call or resting context was booked for;
+- *imbalance*: at each sampling, the fullest worker less the emptiest one, each as booked tokens ÷ its capacity; mean
+  and maximum over the samplings that saw at least two workers;
+- *host lag*: seconds by which an emulated engine came too late because its host could not keep pace ÷ emulated seconds
+  between the first and the last sample. Above 5% the host shows in the figures.
+
+Times of an emulated node are emulated seconds throughout.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
-from thunderctl.runs.store import RunFolder
+UNFINISHED = ("failed", "cut off", "running")
+"""States of programs that did not get to their end."""
+
+
+class RunRecords(Protocol):
+    """What a report is made from; ``runs/store.py`` says which records there are."""
+
+    @property
+    def id(self) -> str: ...
+
+    def read(self, name: str) -> Any: ...
+
+    def lines(self, name: str) -> Iterable[dict[str, Any]]: ...
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -42,16 +61,29 @@ def ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def summarise(run: RunFolder) -> dict[str, Any]:
+def last_words(rollouts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last record of each program: it is written when it ends, and once more when its patch was judged."""
+    return list({record.get("program", record["agent"]): record for record in rollouts}.values())
+
+
+def summarise(run: RunRecords) -> dict[str, Any]:
     """The report's figures. Times in seconds, sizes in bytes, rates as their names say."""
     manifest = run.read("manifest.json")
     steps = list(run.lines("steps"))
-    rollouts = run.rollouts()
-    window = max((s["ended"] for s in steps), default=0.0) - min((s["at"] for s in steps), default=0.0)
+    samples = list(run.lines("samples"))
+    rollouts = last_words(run.lines("rollouts"))
+    if "window" in manifest:
+        began, ended = manifest["window"]
+        steps = [s for s in steps if began <= s["ended"] <= ended]
+    else:
+        began = min((s["at"] for s in steps), default=0.0)
+        ended = max((s["ended"] for s in steps), default=0.0)
+    window = ended - began
+    judged = [r for r in rollouts if manifest["kind"] != "trace"]
     prompt = sum(s["prompt_tokens"] for s in steps)
     cached = sum(s["cached_tokens"] for s in steps)
     output = sum(s["output_tokens"] for s in steps)
-    ended_well = [r for r in rollouts if r["status"] != "failed"]
+    ended_well = [r for r in rollouts if r["status"] not in UNFINISHED]
     return {
         "run": run.id,
         "schema": manifest["schema"],
@@ -61,15 +93,18 @@ def summarise(run: RunFolder) -> dict[str, Any]:
         "profile": manifest["profile"],
         "policy": manifest["policy"],
         "engine": manifest["engine"],
+        "time_model": manifest.get("time_model"),
+        "workers": len({s["worker"] for s in samples}),
         "environments": manifest["environments"]["backend"],
-        "complete": len(rollouts) == manifest["agents"],
+        "complete": _complete(manifest, len(rollouts)),
+        **({"trace": _work(manifest["trace"])} if "trace" in manifest else {}),
         "agents": {
             "asked": manifest["agents"],
             "finished": len(ended_well),
             "by_status": dict(Counter(r["status"] for r in rollouts)),
-            "resolved": sum(r["resolved"] is True for r in rollouts),
-            "not_resolved": sum(r["resolved"] is False for r in rollouts),
-            "not_judged": sum(r["resolved"] is None for r in rollouts),
+            "resolved": sum(r["resolved"] is True for r in judged),
+            "not_resolved": sum(r["resolved"] is False for r in judged),
+            "not_judged": sum(r["resolved"] is None for r in judged),
         },
         "window_s": window,
         "throughput": {
@@ -84,17 +119,34 @@ def summarise(run: RunFolder) -> dict[str, Any]:
             "max": max((s["prompt_tokens"] + s["output_tokens"] for s in steps), default=0),
         },
         "hit_rate": ratio(cached, prompt),
-        "engine_hit_rate": _engine_hit_rate(list(run.lines("samples"))),
+        "engine_hit_rate": _engine_hit_rate(samples),
         "latency_s": spread(s["latency_s"] for s in steps),
         "latency_without_pauses_s": spread(s["latency_s"] - s["held_s"] for s in steps),
         "held_s": {**spread(s["held_s"] for s in steps), "total": sum(s["held_s"] for s in steps)},
         "scheduler": _decisions(run.lines("decisions")),
         "tool_s": {**spread(s["tool_s"] for s in steps if s["command"]), "total": sum(s["tool_s"] for s in steps)},
         "tool_timeouts": sum(bool(s.get("timed_out")) for s in steps),
-        "prepare_s": spread(r["prepare_s"] for r in rollouts),
+        "prepare_s": spread(r["prepare_s"] for r in rollouts if "prepare_s" in r),
         "disk": _disk(list(run.lines("disk"))),
-        "kv_space_time": _space_time(list(run.lines("samples"))),
+        "kv_space_time": _space_time(samples),
+        "imbalance": _imbalance(samples),
+        **_host_lag(samples),
     }
+
+
+def _complete(manifest: dict[str, Any], rollouts: int) -> bool:
+    """Whether the run came to its end: all its agents or programs did, or its time was up."""
+    if manifest["kind"] != "trace":
+        return rollouts == int(manifest["agents"])
+    if "trace" not in manifest:
+        return True  # a simulation does not stop half-way
+    programs = manifest["trace"]["programs"]
+    return "window" in manifest if programs is None else rollouts == programs
+
+
+def _work(trace: dict[str, Any]) -> dict[str, Any]:
+    """What says that two runs did the same; where the trace's file lies is no part of it."""
+    return {key: trace[key] for key in ("name", "digest", "programs", "duration_s", "start", "seed")}
 
 
 def _first_and_last(samples: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -151,3 +203,29 @@ def _space_time(samples: list[dict[str, Any]]) -> dict[str, float]:
     shares = {use: ratio(value, offered) for use, value in used.items()}
     shares["unused"] = max(0.0, 1 - sum(shares.values())) if offered else 0.0
     return {**shares, "offered_token_s": offered, "recomputed_tokens": recomputed}
+
+
+def _imbalance(samples: list[dict[str, Any]]) -> dict[str, float]:
+    apart = [max(shares) - min(shares) for shares in _samplings(samples) if len(shares) > 1]
+    return {"mean": sum(apart) / len(apart) if apart else 0.0, "max": max(apart, default=0.0)}
+
+
+def _samplings(samples: list[dict[str, Any]]) -> Iterator[list[float]]:
+    """Booked share of each worker's capacity, one list for each time that all workers were sampled in turn."""
+    seen: dict[str, float] = {}
+    for sample in samples:
+        if sample["worker"] in seen:
+            yield list(seen.values())
+            seen = {}
+        booked = sample.get("reasoning_tokens", 0) + sample.get("acting_tokens", 0)
+        seen[sample["worker"]] = ratio(booked, sample["capacity_tokens"])
+    yield list(seen.values())
+
+
+def _host_lag(samples: list[dict[str, Any]]) -> dict[str, float]:
+    """Nothing where no engine is emulated."""
+    pairs = [(a, b) for a, b in _first_and_last(samples) if "pace" in a and "pace" in b]
+    if not pairs:
+        return {}
+    late = sum(b["pace"]["lag_s"] - a["pace"]["lag_s"] for a, b in pairs)
+    return {"host_lag": ratio(late, sum(b["at"] - a["at"] for a, b in pairs))}

@@ -14,8 +14,17 @@ from thunderctl.runs.store import RunFolder, write_whole
 KIND_MEANS = {
     "replay": "replay: the engine was forced to emit recorded answers; prefill, cache and tools are real",
     "live": "live: the model decided every answer",
+    "trace": "trace: token counts and tool times of recorded or synthetic programs; no text, no tools run",
 }
-
+ENGINE_MEANS = {
+    "cpu": "vLLM on the CPU with a small random model; compare ratios, not absolute figures",
+    "emulated": "emulated: vLLM's own server, scheduler and cache; the GPU's arithmetic replaced by a time model of "
+    "{time_model}",
+    "simulated": "simulated: virtual time, the real scheduler, and a model of vLLM's workers on {time_model}",
+}
+"""Engines whose figures need a word; of ``{time_model}`` a manifest tells."""
+LAG_THAT_SHOWS = 0.05
+"""Share of its time that an emulated engine may come late; see ``report/stats.py``."""
 
 USES = ("decode", "prefill", "recompute", "caching", "unused")
 
@@ -39,34 +48,77 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
-def _rows(s: dict[str, Any]) -> list[tuple[str, str] | None]:
-    """Label and text of each line; ``None`` is an empty one."""
-    agents, sched, tokens, space, disk = s["agents"], s["scheduler"], s["tokens"], s["kv_space_time"], s["disk"]
-    statuses = ", ".join(f"{count} {name}" for name, count in sorted(agents["by_status"].items()))
-    kinds = ", ".join(f"{kind} {size(value)}" for kind, value in sorted(disk["peak_by_kind"].items()) if value)
-    uses = ", ".join(f"{use} {percent(space.get(use, 0.0))}" for use in USES)
+Row = tuple[str, str]
+
+
+def _rows(s: dict[str, Any]) -> list[list[Row]]:
+    """Label and text of each line, in sections."""
+    if s["kind"] == "trace":
+        return [_programs(s), _speed(s), _cache(s), _scheduling(s), [_tool_time(s)]]
+    return [_agents(s), _speed(s), _cache(s), _scheduling(s), [_tool_time(s), *_environments(s)]]
+
+
+def _statuses(s: dict[str, Any]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(s["agents"]["by_status"].items()))
+
+
+def _agents(s: dict[str, Any]) -> list[Row]:
+    agents = s["agents"]
     judged = (
         f"{agents['resolved'] + agents['not_resolved']}: {agents['resolved']} resolved, {agents['not_resolved']} not"
     )
     if agents["not_judged"]:
         judged += f"; {agents['not_judged']} agents without a judged patch"
-    latency, unpaused, rate = s["latency_s"], s["latency_without_pauses_s"], s["throughput"]
     return [
-        ("agents", f"{agents['asked']} ({statuses})"),
+        ("agents", f"{agents['asked']} ({_statuses(s)})"),
         ("programs finished", f"{agents['finished']}"),
         ("patches evaluated", judged),
-        None,
+    ]
+
+
+def _programs(s: dict[str, Any]) -> list[Row]:
+    rows = [("agents", f"{s['agents']['asked']}"), ("programs", _statuses(s) or "none ended")]
+    if "trace" in s:
+        work = s["trace"]
+        until = f"{work['programs']} programs" if work["programs"] else f"{work['duration_s']:g} s"
+        rows.append(("work", f"{until}, {work['start']} start, seed {work['seed']}"))
+    return rows
+
+
+def _speed(s: dict[str, Any]) -> list[Row]:
+    rate, context = s["throughput"], s["context_tokens"]
+    return [
         ("measured window", seconds(s["window_s"])),
         ("throughput", f"{rate['steps_per_min']:.1f} steps/min  ({rate['steps']} steps)"),
         ("", f"{rate['programs_per_h']:.1f} programs/h"),
         ("", f"{rate['output_tokens_per_s']:.1f} output tokens/s"),
-        ("context", f"{s['context_tokens']['mean']:,.0f} tokens on average, {s['context_tokens']['max']:,} at most"),
-        None,
+        ("context", f"{context['mean']:,.0f} tokens on average, {context['max']:,} at most"),
+    ]
+
+
+def _cache(s: dict[str, Any]) -> list[Row]:
+    tokens, space = s["tokens"], s["kv_space_time"]
+    uses = ", ".join(f"{use} {percent(space.get(use, 0.0))}" for use in USES)
+    rows = [
         ("cache hit rate", f"{percent(s['hit_rate'])}  (engine's own counters: {percent(s['engine_hit_rate'])})"),
         ("tokens", f"{tokens['prompt']:,} prompt, {tokens['cached']:,} of them cached; {tokens['output']:,} output"),
         ("computed again", f"{space['recomputed_tokens']:,.0f} tokens"),
         ("KV space × time", uses),
-        None,
+    ]
+    if s["workers"] > 1:
+        apart = s["imbalance"]
+        rows.append(
+            (
+                "imbalance",
+                f"{percent(apart['mean'])} of KV between {s['workers']} workers, {percent(apart['max'])} at most",
+            )
+        )
+    return rows
+
+
+def _scheduling(s: dict[str, Any]) -> list[Row]:
+    sched, latency, unpaused = s["scheduler"], s["latency_s"], s["latency_without_pauses_s"]
+    return [
         ("step latency", f"{seconds(latency['p50'])} median, {seconds(latency['p90'])} p90"),
         ("  without pauses", f"{seconds(unpaused['p50'])} median, {seconds(unpaused['p90'])} p90"),
         ("held by scheduler", f"{seconds(s['held_s']['total'])} in all, {seconds(s['held_s']['max'])} longest"),
@@ -75,12 +127,18 @@ def _rows(s: dict[str, Any]) -> list[tuple[str, str] | None]:
             f"{sched['pauses']} pauses, {sched['restores']} restores "
             f"({sched['forced_restores']} forced, {sched['migrations']} to another worker)",
         ),
-        None,
-        (
-            "tool time",
-            f"{seconds(s['tool_s']['total'])} in all, {seconds(s['tool_s']['p50'])} median, "
-            f"{s['tool_timeouts']} timed out",
-        ),
+    ]
+
+
+def _tool_time(s: dict[str, Any]) -> Row:
+    text = f"{seconds(s['tool_s']['total'])} in all, {seconds(s['tool_s']['p50'])} median"
+    return ("tool time", text if s["kind"] == "trace" else f"{text}, {s['tool_timeouts']} timed out")
+
+
+def _environments(s: dict[str, Any]) -> list[Row]:
+    disk = s["disk"]
+    kinds = ", ".join(f"{kind} {size(value)}" for kind, value in sorted(disk["peak_by_kind"].items()) if value)
+    return [
         ("environments", f"{s['environments']}, prepared in {seconds(s['prepare_s']['mean'])} on average"),
         (
             "environment disk",
@@ -89,22 +147,43 @@ def _rows(s: dict[str, Any]) -> list[tuple[str, str] | None]:
     ]
 
 
+def engine_line(summary: dict[str, Any]) -> str | None:
+    """What the engine's figures stand for; ``None`` for a real engine on real hardware."""
+    means = ENGINE_MEANS.get(summary["engine"])
+    return means and "engine: " + means.format(time_model=summary.get("time_model") or "a GPU")
+
+
+def lag_line(summary: dict[str, Any]) -> str | None:
+    """How far an emulated engine fell behind; a warning if that shows in the figures, ``None`` where time is real."""
+    lag = summary.get("host_lag")
+    if lag is None:
+        return None
+    if lag <= LAG_THAT_SHOWS:
+        return f"host lag {percent(lag)}: this machine kept pace with the emulated one"
+    return (
+        f"host lag {percent(lag)}: this machine was too slow for what it emulated, and the figures show it; "
+        "use fewer agents or raise emulation.time_scale"
+    )
+
+
 def run_table(summary: dict[str, Any]) -> RenderableType:
     """The report of one run."""
     title = f"{summary['workload']} · profile {summary['profile']} · policy {summary['policy']} · run {summary['run']}"
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for row in _rows(summary):
-        table.add_row(*(row or ("", "")))
+    for number, section in enumerate(_rows(summary)):
+        for row in [*([("", "")] if number else []), *section]:
+            table.add_row(*row)
     facts = [
         Text(title, style="bold"),
         Text(f"{KIND_MEANS[summary['kind']]}; tasks {summary['tasks_are']}", style="dim"),
     ]
-    if summary["engine"] == "cpu":
-        facts.append(
-            Text("engine: vLLM on the CPU with a small random model; compare ratios, not absolute figures", style="dim")
-        )
+    engine, lag = engine_line(summary), lag_line(summary)
+    if engine:
+        facts.append(Text(engine, style="dim"))
+    if lag:
+        facts.append(Text(lag, style="yellow" if summary["host_lag"] > LAG_THAT_SHOWS else "dim"))
     if not summary["complete"]:
         facts.append(Text("this run did not end by itself: figures cover what was stored", style="yellow"))
     return Group(*facts, Text(""), table)

@@ -1,4 +1,8 @@
-"""Drives N agents over a workload's tasks through one daemon, and stores what happens as it happens."""
+"""Drives a run's agents through one daemon, and stores what happens as it happens.
+
+What kinds of runs have in common lives here: places for agents, the end of the run, what the daemon saw. Who the agents
+are and what they work on is a crew's affair (``runs/coding.py``, ``runs/trace.py``).
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,87 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from thunderctl import __version__
 from thunderctl.agents.client import DaemonClient
-from thunderctl.agents.coding import CodingAgent, Rollout
-from thunderctl.errors import ThunderError, TooManyErrors, WorkloadError
+from thunderctl.errors import ThunderError, TooManyErrors
 from thunderctl.profile_files import ResolvedProfile
 from thunderctl.runs.store import SCHEMA, RunFolder
-from thunderctl.workload import CodingTask, Workload
 
 COLLECT_S = 2.0
 """How often decisions, samples and disk use are fetched from the daemon."""
-JUDGES = max(2, os.cpu_count() or 2)
-"""Patches judged at once, after the measured part."""
+
+
+class Rollout(Protocol):
+    """One agent's work from start to end; ``status`` is ``running`` until it says how it ended."""
+
+    agent: str
+    instance_id: str
+    status: str
+    error: str | None
+    steps: int
+
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+class Agent(Protocol):
+    """Works until its rollout ends."""
+
+    async def run(self) -> None: ...
+
+
+class Crew(Protocol):
+    """Who works in a run, and on what."""
+
+    def next_agent(self, place: int) -> tuple[Agent, Rollout] | None:
+        """Who works at ``place`` next, and the rollout that tells of it; ``None``: nobody any more."""
+
+    async def judge(self) -> None:
+        """What follows the measured part."""
+
+    def close(self) -> None:
+        """Store what the run came to, however it ended."""
+
+
+class Plan(Protocol):
+    """What a run is to do."""
+
+    @property
+    def name(self) -> str:
+        """For the run's id."""
+
+    @property
+    def agents(self) -> int:
+        """How many work at once."""
+
+    @property
+    def kind(self) -> str:
+        """``live``, ``replay`` or ``trace``."""
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps that there are to do, if that is known."""
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds after which the run is cut off; ``None``: it ends when the work does."""
+
+    @property
+    def due(self) -> int:
+        """Rollouts that the run is to have; where the clock ends it, as many as there are agents."""
+
+    @property
+    def max_error_share(self) -> float:
+        """Once more failed than this share of those that are due, the run ends."""
+
+    def about(self) -> dict[str, Any]:
+        """The plan's part of the manifest."""
+
+    def crew(self, desk: Desk) -> Crew:
+        """Those who carry it out."""
 
 
 @dataclass(slots=True)
@@ -32,7 +101,9 @@ class Progress:
 
     agents: int
     total_steps: int | None
-    """Steps that the recorded trajectories hold; unknown for live agents."""
+    """Steps that there are to do; unknown for live agents and for runs that end by the clock."""
+    duration_s: float | None = None
+    """Seconds on the wall that the run takes, if the clock ends it."""
     phase: str = "working"
     steps: int = 0
     judged: int = 0
@@ -42,7 +113,7 @@ class Progress:
     """Last command of each agent."""
 
     def counts(self) -> dict[str, int]:
-        """Agents by state."""
+        """Rollouts by state."""
         found: dict[str, int] = {}
         for rollout in self.rollouts:
             found[rollout.status] = found.get(rollout.status, 0) + 1
@@ -50,22 +121,18 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run is to do."""
+class Desk:
+    """What a crew works with."""
 
-    workload: Workload
-    tasks: list[CodingTask]
-    agents: int
-    kind: str
-    """``replay`` or ``live``."""
-    judge: bool
-    max_error_share: float
-    dataset: str | None = None
-    policy: str = ""
-
-    def task_of(self, index: int) -> CodingTask:
-        """Agents take the tasks in turn, so every arm of a comparison does the same work."""
-        return self.tasks[index % len(self.tasks)]
+    client: DaemonClient
+    store: RunFolder
+    progress: Progress
+    clock: Callable[[], float]
+    """Seconds since the run began, as they are stored: emulated ones where time is."""
+    noted: Callable[[Rollout, dict[str, Any]], None]
+    """To be told of each step as it ends."""
+    time_scale: float
+    """Seconds on the wall that one of them takes."""
 
 
 def manifest(plan: Plan, resolved: ResolvedProfile, health: dict[str, Any], argv: list[str]) -> dict[str, Any]:
@@ -77,73 +144,66 @@ def manifest(plan: Plan, resolved: ResolvedProfile, health: dict[str, Any], argv
         "python": platform.python_version(),
         "host": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
         "argv": argv,
-        "workload": plan.workload.name,
-        "dataset": plan.dataset,
-        "tasks": sorted({t.instance_id for t in plan.tasks}),
-        "tasks_are": "official rows given by the user" if plan.dataset else "bundled with thunderctl",
         "kind": plan.kind,
         "agents": plan.agents,
-        "max_steps": plan.workload.limits.steps,
+        **plan.about(),
         "profile": resolved.profile.name,
         "profile_digest": resolved.profile.digest(),
         "policy": resolved.profile.scheduler.policy,
         "engine": resolved.profile.engine.kind,
+        "time_model": time_model(resolved),
+        "time_scale": health.get("time_scale", 1.0),
         "workers": health["workers"],
         "environments": health["environments"],
     }
 
 
-class Driver:
-    """One run. ``await drive()`` returns when all agents ended; what was stored stays, however it ends."""
+def time_model(resolved: ResolvedProfile) -> str | None:
+    """What an emulated engine pretends to be, in words; ``None`` for a real one."""
+    profile = resolved.profile
+    if profile.engine.kind != "emulated":
+        return None
+    said = profile.emulation
+    if said.costs is not None:
+        return f"the engine measured in {said.costs.name}"
+    return f"{profile.workers.tensor_parallel} × {said.gpu} with {said.model}"
 
-    def __init__(self, plan: Plan, client: DaemonClient, store: RunFolder) -> None:
+
+class Driver:
+    """One run. ``await drive()`` returns when all agents ended; what was stored stays, however it ends.
+
+    ``time_scale``: seconds on the wall that one second of an emulated node takes. Times are stored in seconds of the
+    node.
+    """
+
+    def __init__(self, plan: Plan, client: DaemonClient, store: RunFolder, *, time_scale: float = 1.0) -> None:
         self._plan = plan
         self._client = client
         self._store = store
-        longest = plan.workload.limits.steps
-        known = [min(longest, len(plan.task_of(i).answers or [])) for i in range(plan.agents)]
-        self.progress = Progress(plan.agents, sum(known) if plan.kind == "replay" else None)
+        self._time_scale = time_scale
+        lasts = None if plan.duration_s is None else plan.duration_s * time_scale
+        self.progress = Progress(plan.agents, plan.total_steps, lasts)
+        self._crew = plan.crew(Desk(client, store, self.progress, self._clock, self._noted, time_scale))
         self._seen = {"decisions": 0, "samples": 0}
 
     def _clock(self) -> float:
-        return time.monotonic() - self.progress.began
+        return (time.monotonic() - self.progress.began) / self._time_scale
 
-    async def drive(self, *, after_work: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Run all agents, then judge their patches. ``TooManyErrors`` once too many failed."""
+    async def drive(self) -> None:
+        """Run all agents, then judge their work. ``TooManyErrors`` once too many failed."""
         await self._skip_the_past()
-        rollouts = [self._new_rollout(index) for index in range(self._plan.agents)]
-        self.progress.rollouts = rollouts
-        agents = [self._agent(index, rollout) for index, rollout in enumerate(rollouts)]
         collecting = asyncio.create_task(self._keep_collecting())
         try:
-            await self._work(agents, rollouts)
+            await self._work()
             self.progress.phase = "judging"
-            if after_work is not None:
-                await after_work()
-            if self._plan.judge:
-                await self._judge(agents, rollouts)
+            await self._crew.judge()
         finally:
             self.progress.phase = "ended"
             collecting.cancel()
             await asyncio.gather(collecting, return_exceptions=True)
             with contextlib.suppress(ThunderError):
                 await self._collect(now=True)
-            self._write_predictions(rollouts)
-
-    def _new_rollout(self, index: int) -> Rollout:
-        agent = f"agent-{index:03d}"
-        return Rollout(agent, f"{self._store.id}/{agent}", self._plan.task_of(index).instance_id, self._plan.kind)
-
-    def _agent(self, index: int, rollout: Rollout) -> CodingAgent:
-        return CodingAgent(
-            self._client,
-            self._plan.workload,
-            self._plan.task_of(index),
-            rollout,
-            self._store.id,
-            self._clock,
-            self._noted,
-        )
+            self._crew.close()
 
     def _noted(self, rollout: Rollout, step: dict[str, Any]) -> None:
         self.progress.steps += 1
@@ -151,38 +211,43 @@ class Driver:
             self.progress.latest[rollout.agent] = step["command"].splitlines()[0]
         self._store.append("steps", step)
 
-    async def _work(self, agents: list[CodingAgent], rollouts: list[Rollout]) -> None:
-        allowed = self._plan.max_error_share * len(agents)
-
-        async def one(agent: CodingAgent, rollout: Rollout) -> None:
-            await agent.run()
-            self._store.append("rollouts", rollout.as_dict())
-            failed = [r for r in rollouts if r.status == "failed"]
-            if len(failed) > allowed:
-                raise TooManyErrors(
-                    f"{len(failed)} of {len(agents)} agents failed, more than {self._plan.max_error_share:.0%}",
-                    details=sorted({f"{r.agent}: {r.error}" for r in failed})[:5],
-                    hint="`thunderctl logs` tells more; runs.max_error_share sets the limit",
-                )
-
+    async def _work(self) -> None:
+        began = self._clock()
         try:
-            async with asyncio.TaskGroup() as group:
-                for agent, rollout in zip(agents, rollouts, strict=True):
-                    group.create_task(one(agent, rollout))
+            async with asyncio.timeout(self.progress.duration_s) as ending, asyncio.TaskGroup() as group:
+                for place in range(self._plan.agents):
+                    group.create_task(self._fill(place))
+        except TimeoutError:
+            if not ending.expired():
+                raise
+            self._store.write(
+                "manifest.json",
+                {**self._store.read("manifest.json"), "window": [began, began + (self._plan.duration_s or 0.0)]},
+            )
         except BaseExceptionGroup as several:
             stop = several.split(TooManyErrors)[0]
             raise (stop or several).exceptions[0] from None
 
-    async def _judge(self, agents: list[CodingAgent], rollouts: list[Rollout]) -> None:
-        places = asyncio.Semaphore(JUDGES)
+    async def _fill(self, place: int) -> None:
+        """Keep ``place`` busy for as long as there is work for it."""
+        while (found := self._crew.next_agent(place)) is not None:
+            agent, rollout = found
+            self.progress.rollouts.append(rollout)
+            try:
+                await agent.run()
+            finally:
+                if rollout.status != "running":
+                    self._store.append("rollouts", rollout.as_dict())
+            self._stop_if_too_many_failed()
 
-        async def one(agent: CodingAgent, rollout: Rollout) -> None:
-            async with places:
-                await agent.judge()
-            self.progress.judged += 1
-            self._store.append("rollouts", rollout.as_dict())
-
-        await asyncio.gather(*(one(a, r) for a, r in zip(agents, rollouts, strict=True)))
+    def _stop_if_too_many_failed(self) -> None:
+        failed = [r for r in self.progress.rollouts if r.status == "failed"]
+        if len(failed) > self._plan.max_error_share * self._plan.due:
+            raise TooManyErrors(
+                f"{len(failed)} of {self._plan.due} agents failed, more than {self._plan.max_error_share:.0%}",
+                details=sorted({f"{r.agent}: {r.error}" for r in failed})[:5],
+                hint="`thunderctl logs` tells more; runs.max_error_share sets the limit",
+            )
 
     # ------------------------------------------------------------------ what the daemon saw
 
@@ -206,39 +271,9 @@ class Driver:
         for name, records in (("decisions", decisions), ("samples", samples)):
             for record in records:
                 self._seen[name] = record["n"]
-                self._store.append(name, {**record, "at": round(record["at"] - began, 3)})
+                self._store.append(name, {**record, "at": round((record["at"] - began) / self._time_scale, 3)})
         disk = await self._client.disk()
         self._store.append("disk", {"at": round(self._clock(), 3), **disk})
-
-    def _write_predictions(self, rollouts: list[Rollout]) -> None:
-        """SWE-bench's form, one prediction an instance: the first agent that submitted speaks for it."""
-        found: dict[str, dict[str, str]] = {}
-        for rollout in rollouts:
-            if rollout.status == "submitted":
-                found.setdefault(
-                    rollout.instance_id,
-                    {
-                        "model_name_or_path": f"thunderctl-{rollout.kind}",
-                        "instance_id": rollout.instance_id,
-                        "model_patch": rollout.patch,
-                    },
-                )
-        self._store.write("preds.json", found)
-
-
-def choose_tasks(tasks: list[CodingTask], kind: str, only: list[str] | None) -> list[CodingTask]:
-    """The tasks to use: those named by ``only``, and for replay those with a recorded trajectory."""
-    if only:
-        known = {t.instance_id: t for t in tasks}
-        missing = [name for name in only if name not in known]
-        if missing:
-            raise WorkloadError(f"there is no task {missing[0]!r}", hint=f"tasks: {', '.join(sorted(known))}")
-        tasks = [known[name] for name in only]
-    if kind == "replay":
-        tasks = [t for t in tasks if t.answers]
-        if not tasks:
-            raise WorkloadError("none of these tasks has a recorded trajectory", hint="run them with --live")
-    return tasks
 
 
 def redacted(argv: list[str]) -> list[str]:

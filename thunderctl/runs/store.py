@@ -88,11 +88,6 @@ class RunFolder:
                     return
                 yield json.loads(line)
 
-    def rollouts(self) -> list[dict[str, Any]]:
-        """The last word on each agent, in the order of their names."""
-        latest = {record["agent"]: record for record in self.lines("rollouts")}
-        return [latest[name] for name in sorted(latest)]
-
     def close(self) -> None:
         for file in self._open.values():
             file.close()

@@ -1,0 +1,156 @@
+"""The trace agent: one program of token counts and tool times, run through the daemon as a coding agent would be.
+
+Prompts are random token ids and the engine is forced to emit random token ids, so cache, admission and batching see
+what a real agent's calls show them; tools are waits. Ids follow from the run, the assignment and the trace alone:
+every assignment has its own, and only what the trace calls shared (``shared_prefix``, ``group``) is the same.
+
+A node may run slower than the time it emulates: ``time_scale`` seconds on the wall are one emulated second. Waits are
+stretched by it, and every time that is recorded is in emulated seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from thunderctl.agents.client import DaemonClient
+from thunderctl.errors import ThunderError
+from thunderctl.traces.trace import Assignment, TraceStep
+
+IDS = range(300, 8000)
+"""Token ids to draw from: in the vocabulary of every model that can replay, and none of them special."""
+COMMAND = "(recorded tool)"
+
+
+@dataclass(slots=True)
+class ProgramRollout:
+    """One program's run from start to end, as it is stored. Times in emulated seconds since the run began."""
+
+    agent: str
+    program: str
+    instance_id: str
+    """The program's id in the trace."""
+    first_step: int
+    """Step of the trace that it began with, from 0."""
+    kind: str = "trace"
+    status: str = "running"
+    """``finished``, ``failed``, or ``cut off`` by the end of the run."""
+    error: str | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    steps: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Context:
+    """The token ids of one assignment, call by call."""
+
+    def __init__(self, assignment: Assignment, run: str) -> None:
+        program = assignment.program
+        self._limit = program.context_limit
+        self._own = random.Random(f"{run}/{assignment.id}")  # noqa: S311 - token ids, no secret
+        shared = _ids(random.Random(f"{run}/shared prefix"), program.shared_prefix)  # noqa: S311
+        rest = program.first_prompt - len(shared)
+        source = self._own if program.group is None else random.Random(f"{run}/group {program.group}")  # noqa: S311
+        self._ids = [*shared, *_ids(source, rest)]
+        # What happened before the first step that is run is taken as read.
+        self._ids += _ids(self._own, program.prompt_at(assignment.first_step) - program.first_prompt)
+
+    def call(self, step: TraceStep) -> tuple[list[int], list[int]]:
+        """Prompt of the next call and what the engine is to emit: reasoning first, then what stays."""
+        prompt = self._ids[-self._limit :] if self._limit is not None else list(self._ids)
+        emitted = _ids(self._own, step.reasoning + step.output)
+        self._ids += emitted[step.reasoning :]
+        return prompt, emitted
+
+    def observe(self, step: TraceStep) -> None:
+        """Append what the tool of ``step`` showed."""
+        self._ids += _ids(self._own, step.observation)
+
+
+def _ids(source: random.Random, count: int) -> list[int]:
+    return source.choices(IDS, k=count)
+
+
+class TraceAgent:
+    """Runs one assignment. ``on_step`` is told of each step as it ends; ``clock`` is in emulated seconds."""
+
+    def __init__(
+        self,
+        client: DaemonClient,
+        assignment: Assignment,
+        rollout: ProgramRollout,
+        run: str,
+        clock: Callable[[], float],
+        on_step: Callable[[ProgramRollout, dict[str, Any]], None],
+        time_scale: float = 1.0,
+    ) -> None:
+        self._rollout = rollout
+        self._client = client
+        self._assignment = assignment
+        self._run = run
+        self._clock = clock
+        self._on_step = on_step
+        self._time_scale = time_scale
+
+    async def run(self) -> None:
+        """Work until the program ends, something fails or the run is over; the rollout says which."""
+        rollout = self._rollout
+        rollout.started = self._clock()
+        try:
+            await self._work()
+            rollout.status = "finished"
+        except ThunderError as failure:
+            rollout.status, rollout.error = "failed", failure.message
+        except asyncio.CancelledError:
+            rollout.status = "cut off"
+            raise
+        finally:
+            rollout.ended = self._clock()
+            # However this ends, Ctrl-C included, the daemon learns that the program is over.
+            await asyncio.shield(self._release())
+
+    async def _release(self) -> None:
+        try:
+            await self._client.release(self._rollout.program)
+        except ThunderError as failure:
+            self._rollout.error = self._rollout.error or f"not released: {failure.message}"
+
+    async def _work(self) -> None:
+        assignment, rollout = self._assignment, self._rollout
+        program = assignment.program
+        context = Context(assignment, self._run)
+        for step in program.steps[assignment.first_step :]:
+            prompt, emitted = context.call(step)
+            began = self._clock()
+            answer = await self._client.complete(rollout.program, prompt, emitted, group=program.group)
+            if answer.output_tokens != len(emitted):
+                raise ThunderError(
+                    f"call {rollout.steps + 1}: the engine emitted {answer.output_tokens} tokens, not {len(emitted)}"
+                )
+            tool_began = self._clock()
+            if step.tool_s > 0:
+                await self._client.tool(rollout.program, "started")
+                due = tool_began + step.tool_s
+                await asyncio.sleep(max(0.0, due - self._clock()) * self._time_scale)
+                await self._client.tool(rollout.program, "finished")
+            context.observe(step)
+            ended = self._clock()
+            rollout.steps += 1
+            place = assignment.first_step + rollout.steps
+            self._on_step(
+                rollout,
+                {
+                    "agent": rollout.agent, "program": rollout.program, "step": place, "at": began,
+                    "ended": ended, "latency_s": answer.latency_s / self._time_scale,
+                    "held_s": answer.held_s / self._time_scale, "prompt_tokens": answer.prompt_tokens,
+                    "cached_tokens": answer.cached_tokens, "output_tokens": answer.output_tokens,
+                    "worker": answer.worker, "attempts": answer.attempts, "tool_s": ended - tool_began,
+                    "command": COMMAND,
+                },
+            )  # fmt: skip
