@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from thunderctl.errors import ExitCode, ProfileError
 from thunderctl.profile import Profile
 from thunderctl.profile_files import list_profiles, load_profile
+from thunderctl.workers.emulation import emulation_of
 
 Write = Callable[[str, str], Path]
 
@@ -54,7 +55,14 @@ def leaves(values: dict[str, Any], at: str = "") -> set[str]:
 
 # --- the bundled profiles --------------------------------------------------------------------------------------
 
-BUNDLED = ("gpu-1", "h100x8", "laptop", "laptop-pressure")
+EMULATED = (
+    "emulated-2x8h100-glm46",
+    "emulated-h100x8-glm46",
+    "emulated-h100x8-qwen3-235b",
+    "emulated-h200-qwen3-coder",
+    "emulated-rtx5090-qwen3-8b",
+)
+BUNDLED = (*EMULATED, "gpu-1", "h100x8", "laptop", "laptop-pressure")
 
 
 def test_the_bundled_profiles_are_listed_with_a_description() -> None:
@@ -83,6 +91,15 @@ def test_the_kv_cache_of_a_bundled_profile_holds_one_full_context_in_whole_block
 def test_only_profiles_without_a_gpu_force_recorded_answers(name: str) -> None:
     profile = load_profile(name).profile
     assert profile.workers.replay == (profile.engine.kind == "cpu")
+    assert profile.can_replay == (profile.engine.kind != "cuda")
+
+
+@pytest.mark.parametrize("name", EMULATED)
+def test_an_emulated_profile_names_what_the_catalogue_has_and_a_full_context_fits(name: str) -> None:
+    profile = load_profile(name).profile
+    emulation = emulation_of(profile)
+    assert emulation.kv_tokens >= (profile.model.max_model_len or 0)
+    assert "mulated" in profile.description
 
 
 def test_laptop_pressure_differs_from_laptop_in_load_and_capacity_only() -> None:
@@ -114,7 +131,7 @@ def test_an_unknown_name_gets_a_suggestion_and_the_list() -> None:
     error = refused("labtop")
     assert "no profile 'labtop'" in error.message
     assert error.hint == "did you mean 'laptop'?"
-    assert error.details == ["known profiles: gpu-1, h100x8, laptop, laptop-pressure"]
+    assert error.details == [f"known profiles: {', '.join(BUNDLED)}"]
 
 
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "laptop\0"])
@@ -325,7 +342,7 @@ def test_a_wrong_value_is_placed_where_it_was_said_not_where_it_was_inherited(wr
         ("engine:\n  version: 0.30", ":2: engine.version: must be text, not 0.3", "put the value in quotes"),
         (
             "engine: {kind: cudda}",
-            ":1: engine.kind: must be 'cpu', 'cuda' or 'external', not 'cudda'",
+            ":1: engine.kind: must be 'cpu', 'cuda', 'emulated' or 'external', not 'cudda'",
             "did you mean 'cuda'?",
         ),
         ("workers: {kv_gib: .inf}", ":1: workers.kv_gib: must be a finite number, not inf", None),

@@ -35,6 +35,8 @@ def spawn() -> Iterator[Spawn]:
         env = {"PATH": os.environ["PATH"], **({"THUNDERCTL_LEASE": lease} if lease else {})}
         process = subprocess.Popen(argv, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
         started.append(process)
+        while not Path(f"/proc/{process.pid}/environ").read_bytes():
+            time.sleep(0.001)  # the kernel shows no environment until exec is through
         return process
 
     yield start
