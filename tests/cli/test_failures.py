@@ -121,9 +121,13 @@ def test_the_engines_command_line_of_a_profile_for_big_machines_is_printed_as_it
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "down", "status", "ps", "logs", "run", "compare", "report", "gc", "doctor", "profile", "engine"]
+    "command",
+    [
+        *("up", "down", "status", "ps", "logs", "run", "compare", "report", "simulate", "plan", "calibrate", "gc"),
+        *("doctor", "profile", "engine", "trace"),
+    ],
 )
 def test_every_command_explains_itself(cli: CommandLine, command: str) -> None:
     done = cli.run(command, "--help")
     assert done.returncode == 0
-    assert command in ("profile", "engine") or ("Example" in done.stdout and "--json" in done.stdout)
+    assert command in ("profile", "engine", "trace") or ("Example" in done.stdout and "--json" in done.stdout)
