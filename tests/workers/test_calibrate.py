@@ -116,7 +116,7 @@ def test_a_single_token_touches_its_own_experts_and_a_large_batch_touches_all() 
 @pytest.mark.parametrize("cost", [ROOFLINE, Measured(0.003, 1e-4, 1e-9, 1e-8)])
 def test_a_cost_travels_as_json(cost: Roofline | Measured) -> None:
     assert from_json(to_json(cost)) == cost
-    assert cold_prefill_rate(cost) == 2000 / cost.step_s(tokens=2000, context=2000, pairs=2001000)
+    assert cold_prefill_rate(cost, 2000) == 2000 / cost.step_s(tokens=2000, context=2000, pairs=2001000)
 
 
 @pytest.mark.parametrize("text", ["{}", '{"kind": "guess"}', '{"kind": "measured", "fixed_s": 1}'])

@@ -1,7 +1,8 @@
 """What a server that is ready can do: capacity, context, prefill rate. Asked of the server, never assumed.
 
 The prefill rate is measured, because the scheduler derives from it how long an idle context is worth its memory
-(KV capacity ÷ prefill rate).
+(KV capacity ÷ prefill rate). It is that of a prompt as long as agents' contexts are: attention grows with the square,
+and on a CPU a token of a short prompt costs a fourth of what a token of a long one does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import aiohttp
 from thunderctl.errors import EngineError
 from thunderctl.workers.metrics import fetch_metrics, parse_capacity
 
-_WARM_UP_TOKENS = 2000
+_WARM_UP_TOKENS = 8192
 _WARM_UP_TIMEOUT_S = 600.0
 # Ids that every vocabulary has, beyond the bytes and special tokens that come first in many.
 _WARM_UP_IDS = range(300, 4000)

@@ -97,6 +97,6 @@ def from_json(text: str) -> StepCost:
     return kind(**fields)
 
 
-def cold_prefill_rate(cost: StepCost, tokens: int = 2000) -> float:
+def cold_prefill_rate(cost: StepCost, tokens: int = 8192) -> float:
     """Tokens per second of a cold prompt alone on the worker, as ``workers/facts.py`` measures it."""
     return tokens / cost.step_s(tokens=tokens, context=tokens, pairs=pairs_of(0, tokens))
