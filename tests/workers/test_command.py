@@ -57,6 +57,7 @@ def test_a_laptop_serves_the_small_model_with_replay() -> None:
         "/engine/bin/python -m vllm.entrypoints.launchers.api_server.entry --model /models/small-1"
         " --served-model-name small --host 127.0.0.1 --port 8001"
         " --enable-prompt-tokens-details --disable-uvicorn-access-log"
+        " --distributed-executor-backend uni"
         " --logits-processors thunderctl_replay:Replay"
         " --max-model-len 32768 --load-format dummy --enforce-eager"
         " --block-size 32 --num-gpu-blocks-override 1920 --kv-cache-memory-bytes 1073741824"
@@ -65,6 +66,7 @@ def test_a_laptop_serves_the_small_model_with_replay() -> None:
         "HF_HUB_OFFLINE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "2",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "PYTHONPATH": str(INSIDE),
         "VLLM_USE_V2_MODEL_RUNNER": "0",
         "THUNDERCTL_REPLAY_TOKENIZER": json.dumps(
@@ -108,9 +110,9 @@ def test_an_emulated_worker_is_the_cpu_engine_with_a_gpus_sizes_and_no_model() -
             "/engine/bin/python -m vllm.entrypoints.launchers.api_server.entry --model /models/small-1"
             " --served-model-name glm-4.6 --host 127.0.0.1 --port 8001"
             " --enable-prompt-tokens-details --disable-uvicorn-access-log"
-            " --logits-processors thunderctl_emulated:Checks"
+            " --distributed-executor-backend uni --logits-processors thunderctl_emulated:Checks"
             " --max-model-len 131072 --load-format dummy --enforce-eager"
-            " --worker-cls thunderctl_emulated.EmulatedWorker --distributed-executor-backend uni"
+            " --worker-cls thunderctl_emulated.EmulatedWorker"
             " --block-size 16 --num-gpu-blocks-override 35875 --max-num-seqs 256 --max-num-batched-tokens 16384"
         ),
         "--hf-overrides",

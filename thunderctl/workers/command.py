@@ -121,6 +121,8 @@ def _serving_arguments(profile: Profile, port: int) -> list[str]:
         arguments += ["--enable-auto-tool-choice", "--tool-call-parser", profile.model.tool_call_parser]
     if profile.model.reasoning_parser:
         arguments += ["--reasoning-parser", profile.model.reasoning_parser]
+    if _in_one_process(profile):
+        arguments += ["--distributed-executor-backend", "uni"]
     if profile.engine.kind == "emulated":
         arguments += ["--logits-processors", "thunderctl_emulated:Checks"]
     elif profile.workers.replay:
@@ -191,7 +193,7 @@ def _capacity_arguments(profile: Profile) -> list[str]:
 def _emulated_arguments(profile: Profile, emulation: Emulation) -> list[str]:
     """vLLM's own scheduler, sized like the emulated worker's; tensor parallelism is in the time model already."""
     arguments = [
-        *("--worker-cls", "thunderctl_emulated.EmulatedWorker", "--distributed-executor-backend", "uni"),
+        *("--worker-cls", "thunderctl_emulated.EmulatedWorker"),
         *("--block-size", str(emulation.block_size)),
         *("--num-gpu-blocks-override", str(emulation.kv_tokens // emulation.block_size)),
         *("--max-num-seqs", str(emulation.max_num_seqs)),
@@ -242,11 +244,25 @@ def _environment(profile: Profile, index: int, model: str, emulation: Emulation 
     return environment | workers.env
 
 
+def _in_one_process(profile: Profile) -> bool:
+    """Whether scheduler and arithmetic share a process.
+
+    In two, the scheduler waits for the arithmetic by spinning, and takes a core from tools and server: with one core
+    for the arithmetic and one for all else, that is the other half of the machine.
+    """
+    emulated = profile.engine.kind == "emulated"  # all its GPUs are one time model
+    return emulated or (profile.engine.kind == "cpu" and profile.workers.tensor_parallel == 1)
+
+
 def _cpu_environment(profile: Profile) -> dict[str, str]:
     emulated = profile.engine.kind == "emulated"
     threads = profile.workers.threads or (1 if emulated else os.cpu_count()) or 1
     # vLLM binds threads to cores by itself, the same cores in every server; several on one machine would collide.
-    return {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
+    environment = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
+    if _in_one_process(profile):
+        # Without this the CPU platform overrides "uni" by "mp" (vllm/platforms/cpu.py); for a server it says no more.
+        environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    return environment
 
 
 def _gpus(profile: Profile, index: int) -> list[str]:
