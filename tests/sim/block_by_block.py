@@ -131,8 +131,8 @@ class NaiveEngine:
     scheduled: list[tuple[NaiveRequest, int]] = field(default_factory=list)
     preemptions: int = 0
 
-    def schedule(self) -> tuple[int, int, int]:
-        """Tokens, context and attention pairs of the step."""
+    def schedule(self) -> tuple[int, int, int, int]:
+        """Tokens, context and attention pairs of the step, and requests that it samples."""
         left = self.budget
         self.scheduled = []
         preempted = False
@@ -175,6 +175,7 @@ class NaiveEngine:
             sum(new for _, new in contexts),
             sum(before + new for before, new in contexts),
             sum(before + i for before, new in contexts for i in range(1, new + 1)),
+            sum(request.computed + new == len(request.tokens) for request, new in self.scheduled),
         )
 
     def needs(self, request: NaiveRequest, tokens: int) -> int:

@@ -19,7 +19,7 @@ from thunderctl.sim.worker import Request, SimWorker, Worker
 from thunderctl.traces.trace import TraceProgram
 from thunderctl.workers.inside.thunderctl_timing import Measured
 
-COST = Measured(fixed_s=0.01013, token_s=0.000171, pair_s=0.0000019, context_s=0.0000037)
+COST = Measured(fixed_s=0.01013, token_s=0.000171, pair_s=0.0000019, context_s=0.0000037, sample_s=0.00029)
 """Odd figures, so that nothing ends at the same moment by chance."""
 
 Seen = tuple[str, float, str, int, int, int, int, int]
@@ -36,11 +36,11 @@ def longest(program: TraceProgram) -> int:
 class Recorder:
     """Cost of steps as the worker asks for them."""
 
-    steps: list[tuple[int, int, int]] = field(default_factory=list)
+    steps: list[tuple[int, int, int, int]] = field(default_factory=list)
 
-    def step_s(self, *, tokens: int, context: int, pairs: int) -> float:
-        self.steps.append((tokens, context, pairs))
-        return COST.step_s(tokens=tokens, context=context, pairs=pairs)
+    def step_s(self, *, tokens: int, context: int, pairs: int, sampled: int) -> float:
+        self.steps.append((tokens, context, pairs, sampled))
+        return COST.step_s(tokens=tokens, context=context, pairs=pairs, sampled=sampled)
 
 
 def run(spec: SimWorker, programs: list[TraceProgram], starts: list[float]) -> tuple[list[Seen], Worker]:
@@ -74,13 +74,13 @@ def run(spec: SimWorker, programs: list[TraceProgram], starts: list[float]) -> t
 
 def run_naively(
     spec: SimWorker, programs: list[TraceProgram], starts: list[float]
-) -> tuple[list[Seen], list[tuple[int, int, int]], NaiveEngine]:
+) -> tuple[list[Seen], list[tuple[int, int, int, int]], NaiveEngine]:
     """The same on the naive engine; also the sums of every step."""
     engine = NaiveEngine(spec.block_size, spec.max_num_seqs, spec.max_num_batched_tokens, NaivePool(spec.blocks))
     arrivals = [(start, n, 0) for n, start in enumerate(starts)]
     heapq.heapify(arrivals)
     seen: list[Seen] = []
-    steps: list[tuple[int, int, int]] = []
+    steps: list[tuple[int, int, int, int]] = []
     now = 0.0
     while arrivals or engine.waiting or engine.running:
         if not engine.waiting and not engine.running:
@@ -88,9 +88,9 @@ def run_naively(
         while arrivals and arrivals[0][0] <= now:
             _, n, step = heapq.heappop(arrivals)
             engine.waiting.append(NaiveRequest(f"p{n}", step, *tokens_of(f"p{n}", programs[n], step)))
-        tokens, context, pairs = engine.schedule()
-        steps.append((tokens, context, pairs))
-        now += COST.step_s(tokens=tokens, context=context, pairs=pairs)
+        tokens, context, pairs, sampled = engine.schedule()
+        steps.append((tokens, context, pairs, sampled))
+        now += COST.step_s(tokens=tokens, context=context, pairs=pairs, sampled=sampled)
         pool = engine.pool
         for what, request, free, blank in engine.finish_step():
             n = int(request.name[1:])
@@ -116,7 +116,7 @@ def test_every_step_and_every_answer_is_that_of_an_engine_which_visits_all_reque
     assert recorder.steps == steps
     assert seen == expected
     assert worker.counters.preemptions == engine.preemptions
-    assert all(tokens <= budget for tokens, _, _ in recorder.steps)
+    assert all(tokens <= budget for tokens, _, _, _ in recorder.steps)
     assert worker.pool.free == worker.pool.usable
     ends = [(name, step) for what, _, name, step, *_ in seen if what == "end"]
     assert sorted(ends) == [(f"p{n}", step) for n, program in enumerate(programs) for step in range(len(program.steps))]

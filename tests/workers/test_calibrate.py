@@ -20,23 +20,26 @@ from thunderctl.workers.inside.thunderctl_timing import (
 )
 
 
-def observations(overhead: float, cost: Measured, noise: float = 0.0) -> list[Observation]:
+def observations(overhead: float, text: float, cost: Measured, noise: float = 0.0) -> list[Observation]:
     """What a worker with exactly these costs would be seen to do."""
     rng = random.Random(1)
     found = []
 
-    def add(what: str, calls: int, steps: int, tokens: int, pairs: int, context: int) -> None:
-        seconds = calls * overhead + steps * cost.fixed_s + tokens * cost.token_s
-        seconds += pairs * cost.pair_s + context * cost.context_s
+    def add(what: str, calls: int, steps: int, tokens: int, pairs: int, context: int, sampled: int, chat: int) -> None:
+        seconds = calls * overhead + steps * cost.fixed_s + tokens * cost.token_s + chat * text
+        seconds += pairs * cost.pair_s + context * cost.context_s + sampled * cost.sample_s
         seconds *= rng.uniform(1 - noise, 1 + noise)
-        found.append(Observation(what, calls, steps, tokens, pairs, context, seconds))
+        found.append(Observation(what, calls, steps, tokens, pairs, context, sampled, seconds, chat))
 
     for size in PROMPTS:
         ends = [*range(2048, size, 2048), size]
-        add(f"prefill {size}", 1, len(ends), size, pairs_of(0, size), sum(ends))
+        add(f"prefill {size}", 1, len(ends), size, pairs_of(0, size), sum(ends), 1, 0)
     for context in CONTEXTS:
         for batch in BATCHES:
-            add(f"decode {batch} at {context}", 0, 32, 32 * batch, 32 * batch * context, 32 * batch * context)
+            read = 32 * batch * context
+            add(f"decode {batch} at {context}", 0, 32, 32 * batch, read, read, 32 * batch, 0)
+    for size in (250, 2500, 10000):
+        add(f"chat of {size}", 1, 1, 20, pairs_of(size - 20, 20), size, 1, size)
     return found
 
 
@@ -46,19 +49,21 @@ def observations(overhead: float, cost: Measured, noise: float = 0.0) -> list[Ob
     token=st.floats(1e-6, 1e-3),
     pair=st.floats(1e-10, 1e-7),
     context=st.floats(1e-9, 1e-6),
+    sample=st.floats(1e-5, 1e-3),
+    text=st.floats(1e-7, 1e-5),
 )
 def test_costs_are_recovered_from_what_they_cause(
-    overhead: float, fixed: float, token: float, pair: float, context: float
+    overhead: float, fixed: float, token: float, pair: float, context: float, sample: float, text: float
 ) -> None:
-    seen = observations(overhead, Measured(fixed, token, pair, context))
+    seen = observations(overhead, text, Measured(fixed, token, pair, context, sample))
     fitted = fit(seen)
     assert fitted.error < 1e-6
-    again = observations(fitted.call_overhead_s, fitted.cost)
+    again = observations(fitted.call_overhead_s, fitted.text_token_s, fitted.cost)
     assert all(abs(a.seconds / b.seconds - 1) < 1e-4 for a, b in zip(seen, again, strict=True))
 
 
 def test_noise_never_makes_a_cost_negative_and_the_error_says_how_large_it_was() -> None:
-    fitted = fit(observations(0.004, Measured(0.003, 1e-4, 0.0, 1e-8), noise=0.1))
+    fitted = fit(observations(0.004, 1e-6, Measured(0.003, 1e-4, 0.0, 1e-8), noise=0.1))
     cost = fitted.cost
     assert min(cost.fixed_s, cost.token_s, cost.pair_s, cost.context_s, fitted.call_overhead_s) >= 0
     assert 0.01 < fitted.error < 0.1
@@ -66,7 +71,7 @@ def test_noise_never_makes_a_cost_negative_and_the_error_says_how_large_it_was()
 
 def test_too_few_measurements_are_refused() -> None:
     with pytest.raises(EngineError, match="too few or too noisy"):
-        fit(observations(0.004, Measured(0.003, 1e-4, 0.0, 1e-8))[:3])
+        fit(observations(0.004, 1e-6, Measured(0.003, 1e-4, 0.0, 1e-8))[:3])
 
 
 @given(computed=st.integers(0, 300), first=st.integers(0, 300), second=st.integers(0, 300))

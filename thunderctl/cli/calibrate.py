@@ -59,8 +59,9 @@ def calibrate(
     cost = fitted.cost
     out.print(
         f"a step: {cost.fixed_s * 1e3:.2f} ms + {cost.token_s * 1e6:.1f} µs a token "
-        f"+ {cost.pair_s * 1e9:.2f} ns an attention pair + {cost.context_s * 1e9:.2f} ns a token of context; "
-        f"a call: {fitted.call_overhead_s * 1e3:.1f} ms; mean error of the fit {100 * fitted.error:.0f}%",
+        f"+ {cost.pair_s * 1e9:.2f} ns an attention pair + {cost.context_s * 1e9:.2f} ns a token of context "
+        f"+ {cost.sample_s * 1e3:.2f} ms a sampled request; a call: {fitted.call_overhead_s * 1e3:.1f} ms "
+        f"+ {fitted.text_token_s * 1e6:.1f} µs a token of text; mean error of the fit {100 * fitted.error:.0f}%",
         highlight=False,
     )
     out.print(f"written to {file}", soft_wrap=True, highlight=False)
@@ -80,7 +81,9 @@ def _measure(profile: Profile, resolved: Any) -> tuple[WorkerFacts, list[Observa
                 row["model"],
             )
             _, batched = batch_limits(profile)
-            return facts, asyncio.run(observe(row["url"], facts, batched_tokens=batched, progress=tell))
+            return facts, asyncio.run(
+                observe(row["url"], facts, batched_tokens=batched, replay=profile.can_replay, progress=tell)
+            )
     finally:
         with ticker() as tell:
             launcher.take_down(node, progress=tell)
@@ -94,6 +97,7 @@ def _as_data(
     return {
         "cost": json.loads(thunderctl_timing.to_json(fitted.cost)),
         "call_overhead_s": fitted.call_overhead_s,
+        "text_token_s": fitted.text_token_s,
         "kv_tokens": facts.capacity_tokens,
         "block_size": facts.block_size,
         "max_num_seqs": seqs,
@@ -112,7 +116,8 @@ def _as_data(
 
 def _predict(fitted: Calibration, o: Observation) -> float:
     cost = fitted.cost
-    weights = (fitted.call_overhead_s, cost.fixed_s, cost.token_s, cost.pair_s, cost.context_s)
+    steps = (cost.fixed_s, cost.token_s, cost.pair_s, cost.context_s, cost.sample_s)
+    weights = (fitted.call_overhead_s, *steps, fitted.text_token_s)
     return sum(x * w for x, w in zip(o.features(), weights, strict=True))
 
 

@@ -159,6 +159,13 @@ def worker_of(profile: Profile, costs: Path | None, kv_tokens: int | None) -> tu
     return make_worker(e.cost, capacity, e.block_size, e.max_num_seqs, e.max_num_batched_tokens, longest), 0.0
 
 
+def _text_s(run: RunFolder, costs: Path) -> float:
+    """Seconds that tokenising a call of ``run`` took on average: agents send text, and traces token ids."""
+    prompts = [step["prompt_tokens"] for step in run.lines("steps")]
+    per_token = float(json.loads(costs.expanduser().read_text()).get("text_token_s") or 0.0)
+    return per_token * sum(prompts) / max(1, len(prompts))
+
+
 def make_worker(
     cost: StepCost, kv_tokens: int, block_size: int, max_num_seqs: int, batched: int, max_model_len: int | None
 ) -> SimWorker:
@@ -191,6 +198,8 @@ def setting_like(run: RunFolder, costs: Path | None, kv_tokens: int | None = Non
     elif manifest["kind"] == "replay":
         trace = trace_of_run(run)
         programs = len(trace.programs)
+        if costs is not None:
+            call_overhead_s += _text_s(run, costs)
     else:
         raise UsageError(
             f"run {run.id} is of kind {manifest['kind']}: what its agents did was decided on the way",

@@ -162,18 +162,20 @@ class Worker:
         budget = self.spec.max_num_batched_tokens
         if self._grow(budget):
             self._admit(budget - self._decoding - sum(new for _, _, new in self._prompts))
-        tokens = self._decoding
+        tokens = sampled = self._decoding
         self._context += tokens
         context = pairs = self._context
-        for _, before, new in self._prompts:
+        for request, before, new in self._prompts:
             tokens += new
+            sampled += before + new == request.tokens
             context += before + new
             pairs += pairs_of(before, new)
         if not tokens:
             self._awake = False
             return
         self.steps += 1
-        self._clock.call_in(self.spec.cost.step_s(tokens=tokens, context=context, pairs=pairs), self._end)
+        seconds = self.spec.cost.step_s(tokens=tokens, context=context, pairs=pairs, sampled=sampled)
+        self._clock.call_in(seconds, self._end)
 
     def _end(self) -> None:
         self.counters.generation_tokens += self._decoding

@@ -248,14 +248,16 @@ class EmulatedWorker(WorkerBase):
             return EMPTY_MODEL_RUNNER_OUTPUT
         names = list(step.num_scheduled_tokens)
         answers: list[list[int]] = []
-        context = pairs = 0
+        context = pairs = sampled = 0
         for name in names:
             new = step.num_scheduled_tokens[name]
             request = self._requests[name]
             context += request.computed + new
             pairs += thunderctl_timing.pairs_of(request.computed, new)
             answers.append(self._answer(request, new, step.scheduled_spec_decode_tokens.get(name, ())))
-        seconds = self._cost.step_s(tokens=step.total_num_scheduled_tokens, context=context, pairs=pairs)
+            sampled += bool(answers[-1])
+        tokens = step.total_num_scheduled_tokens
+        seconds = self._cost.step_s(tokens=tokens, context=context, pairs=pairs, sampled=sampled)
         self._clock.pass_step(seconds, follows=follows)
         self._propose(names, answers)
         self._output = ModelRunnerOutput(

@@ -3,9 +3,9 @@
 It runs in an engine's interpreter as well as in thunderctl's own, so it imports the standard library only. Figures
 come from ``workers/catalogue.py`` or from ``thunderctl calibrate``; nothing here knows of any GPU or model.
 
-A step is described by three sums over its requests. A request with c tokens computed before the step and n new ones
-in it counts n ``tokens``, c + n tokens of ``context`` (its KV is read once) and n·c + n·(n+1)/2 attention ``pairs``
-(each new token attends to all before it and to itself).
+A step is described by four sums over its requests. A request with c tokens computed before the step and n new ones
+in it counts n ``tokens``, c + n tokens of ``context`` (its KV is read once), n·c + n·(n+1)/2 attention ``pairs`` (each
+new token attends to all before it and to itself), and 1 in ``sampled`` if the step gives it an output token.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Roofline:
     fixed_s: float = 0.0
     """Scheduling, launching and sampling."""
 
-    def step_s(self, *, tokens: int, context: int, pairs: int) -> float:
-        """Seconds of a step; see the module for the three sums."""
+    def step_s(self, *, tokens: int, context: int, pairs: int, sampled: int = 0) -> float:
+        """Seconds of a step; see the module for the four sums. A GPU samples all requests at once (``fixed_s``)."""
         touched = 1.0 - (1.0 - self.experts_per_token / self.experts) ** tokens if self.experts else 0.0
         weights = (self.dense_bytes + self.expert_bytes * touched) / self.memory_bytes_per_s
         products = max(weights, tokens * self.flops_per_token / self.flops_per_s)
@@ -72,10 +72,13 @@ class Measured:
     token_s: float
     pair_s: float
     context_s: float
+    sample_s: float = 0.0
+    """Of each request that is sampled: its logits, its sampling, its place in the batch."""
 
-    def step_s(self, *, tokens: int, context: int, pairs: int) -> float:
-        """Seconds of a step; see the module for the three sums."""
-        return self.fixed_s + tokens * self.token_s + pairs * self.pair_s + context * self.context_s
+    def step_s(self, *, tokens: int, context: int, pairs: int, sampled: int = 0) -> float:
+        """Seconds of a step; see the module for the four sums."""
+        work = tokens * self.token_s + pairs * self.pair_s + context * self.context_s
+        return self.fixed_s + work + sampled * self.sample_s
 
 
 StepCost = Union[Roofline, Measured]  # noqa: UP007 - evaluated at run time, in engines with older interpreters too
@@ -99,4 +102,4 @@ def from_json(text: str) -> StepCost:
 
 def cold_prefill_rate(cost: StepCost, tokens: int = 8192) -> float:
     """Tokens per second of a cold prompt alone on the worker, as ``workers/facts.py`` measures it."""
-    return tokens / cost.step_s(tokens=tokens, context=tokens, pairs=pairs_of(0, tokens))
+    return tokens / cost.step_s(tokens=tokens, context=tokens, pairs=pairs_of(0, tokens), sampled=1)
