@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,17 +31,21 @@ from thunderctl.workers.inside import thunderctl_timing
 def calibrate(
     profile: Annotated[str, typer.Option("--profile", "-p", help="Profile whose engine is measured.")] = "laptop",
     to: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; without it one in the state.")] = None,
+    busy: Annotated[
+        int, typer.Option("--busy", min=0, max=1024, help="Cores to keep busy meanwhile, as agents' tools would.")
+    ] = 0,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Start one worker of a profile, time its prefill and decode steps, and write the time model that fits them.
 
     The file is what ``simulate --costs`` and the profile key ``emulation.costs`` take. Nothing else should run on the
-    machine meanwhile; it takes a few minutes.
+    machine meanwhile; it takes a few minutes. Where engine and tools share few cores, ``--busy`` measures the engine as
+    it is beside them.
 
     Examples:
 
-        thunderctl calibrate --profile laptop --out laptop-costs.json
+        thunderctl calibrate --profile laptop --busy 1 --out laptop-costs.json
         thunderctl calibrate --profile gpu-1
     """
     resolved = load_profile(profile, [*(overrides or []), "workers.count=1"])
@@ -48,9 +56,10 @@ def calibrate(
         if to is not None:
             raise UsageError(f"there is no folder {file.parent}")
         file.parent.mkdir(parents=True, exist_ok=True)
-    facts, observations = _measure(resolved.profile, resolved)
+    with _cores_kept_busy(busy):
+        facts, observations = _measure(resolved.profile, resolved)
     fitted = fit(observations)
-    data = _as_data(resolved.profile, facts, fitted, observations)
+    data = {**_as_data(resolved.profile, facts, fitted, observations), "busy_cores": busy}
     write_whole(file, json.dumps(data, indent=1) + "\n")
     if as_json:
         print_json({**data, "file": str(file)})
@@ -88,6 +97,25 @@ def _measure(profile: Profile, resolved: Any) -> tuple[WorkerFacts, list[Observa
         with ticker() as tell:
             launcher.take_down(node, progress=tell)
         launcher.forget(node)
+
+
+@contextmanager
+def _cores_kept_busy(count: int) -> Iterator[None]:
+    """Processes that do nothing but compute, until the block ends or this process does."""
+    burners = [get_context("spawn").Process(target=_burn, args=(os.getpid(),), daemon=True) for _ in range(count)]
+    for burner in burners:
+        burner.start()
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.join()
+
+
+def _burn(parent: int) -> None:
+    while os.getppid() == parent:
+        sum(range(100_000))
 
 
 def _as_data(
