@@ -159,7 +159,12 @@ def bring_up(
                 return _handle(name, record, was_up=True)
             progress("the node runs another profile: taking it down first")
             _take_down(name, progress)
-        _collect_remains(name, progress)
+            record = None
+        if record is not None and record.digest == profile.digest():
+            # What runs on is taken over by the new daemon, and what it cannot use it clears away itself.
+            progress("an earlier daemon of this node was killed: its workers and programs are taken over")
+        else:
+            _collect_remains(name, progress)
         engine = model = None
         if profile.engine.environment != "external":
             found = ensure_engine(

@@ -122,6 +122,8 @@ class GatewaySpec(_Section):
     """Longest silence of a worker in the middle of an answer."""
     retries: int = Field(default=2, ge=0, le=10)
     """Further attempts after a failed connection; never once a byte of the answer has arrived."""
+    max_held: int = Field(default=65536, gt=0)
+    """Calls that may wait for admission; further ones that would wait are answered 503 with Retry-After."""
     program_ttl_s: float = Field(default=1800, gt=0)
     """A program that was silent for so long is released."""
 

@@ -7,7 +7,9 @@ demand; answers of a real engine are tested where the engine runs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from thunderctl.core.policies import make_policy
 from thunderctl.core.program import Phase
 from thunderctl.core.scheduler import Scheduler
 from thunderctl.daemon.gateway import Gateway
+from thunderctl.daemon.identity import parse_body
 from thunderctl.daemon.shell import Shell
 from thunderctl.daemon.upstream import Upstreams
 from thunderctl.profile import GatewaySpec
@@ -89,6 +92,8 @@ class Door:
     stub: Stub
     upstreams: Upstreams
     client: aiohttp.ClientSession
+    gateway: Gateway
+    stub_url: str
 
     async def post(self, body: object, path: str = "/v1/chat/completions", **headers: str) -> aiohttp.ClientResponse:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -98,6 +103,10 @@ class Door:
         return self.shell.scheduler.programs[name]
 
 
+class Settings(GatewaySpec):
+    max_held: int = 65_536
+
+
 @asynccontextmanager
 async def a_door(policy: str = "thunder", capacity: int = 1000, **spec: object) -> AsyncIterator[Door]:
     stub = Stub(behaviour=answer_plainly)
@@ -105,17 +114,19 @@ async def a_door(policy: str = "thunder", capacity: int = 1000, **spec: object) 
     worker.router.add_route("*", "/{rest:.*}", stub.handle)
     upstream_server = TestServer(worker, handler_cancellation=True)
     await upstream_server.start_server()
-    settings = GatewaySpec(**spec)  # type: ignore[arg-type]
+    settings = Settings(**spec)  # type: ignore[arg-type]
     shell = Shell(Scheduler(make_policy(policy)), None)
     upstreams = Upstreams(settings)
-    upstreams.add("w0", str(upstream_server.make_url("")).rstrip("/"))
+    stub_url = str(upstream_server.make_url("")).rstrip("/")
+    upstreams.add("w0", stub_url)
     shell.submit(ev.WorkerUp("w0", capacity, 1000.0))
     app = web.Application(client_max_size=2**26)
-    app.add_routes(Gateway(settings, shell, upstreams, own_key=False).routes())
+    gateway = Gateway(settings, shell, upstreams, own_key=False)
+    app.add_routes(gateway.routes())
     server = TestServer(app, handler_cancellation=True)
     await server.start_server()
     async with aiohttp.ClientSession() as client:
-        yield Door(str(server.make_url("")).rstrip("/"), shell, stub, upstreams, client)
+        yield Door(str(server.make_url("")).rstrip("/"), shell, stub, upstreams, client, gateway, stub_url)
     shell.scheduler.check()
     shell.close()
     await server.close()
@@ -149,7 +160,10 @@ async def test_an_answer_passes_byte_for_byte_and_its_usage_reaches_the_schedule
         ({"extra_body": {"program_id": "p"}}, {}),
         ({}, {"X-Program-Id": "p"}),
         ({}, {"X-Session-ID": "p"}),
+        ({"metadata": {"program_id": "p", "user_id": 3}}, {}),
         ({"vllm_xargs": {"agentic_context": {"program_id": "p"}}}, {}),
+        ({"vllm_xargs": {"agentic_context": "p", "replay": [1, 2]}}, {}),
+        ({"program_id": "", "metadata": {"tags": [1]}, "extra_body": {"program_id": None}}, {"X-Session-ID": "p"}),
         ({"program_id": "p", "extra_body": {"program_id": "other"}}, {"X-Program-Id": "another"}),
     ],
 )
@@ -168,7 +182,10 @@ async def test_requests_without_a_program_pass_by_the_scheduler_and_are_counted_
         assert door.shell.tally.unscheduled == 1
 
 
-@pytest.mark.parametrize("body", [b"[1, 2]", b"not json", b'{"program_id": {"a": 1}}', b""])
+@pytest.mark.parametrize(
+    "body",
+    [b"[1, 2]", b"not json", b'{"program_id": {"a": 1}}', b"", b"\xff", b'{"program_id": "%s"}' % (b"x" * 257)],
+)
 async def test_a_body_that_is_no_request_gets_a_400_and_leaves_no_program(body: bytes) -> None:
     async with a_door() as door:
         answer = await door.post(body)
@@ -326,3 +343,317 @@ async def test_two_hundred_calls_at_once_each_have_exactly_one_outcome() -> None
         outcomes = await asyncio.gather(*(one(n) for n in range(200)))
         assert outcomes == [200] * 200
         assert door.shell.tally.finished == 200 and not door.shell.scheduler.calls
+
+
+RESPONSES_ANSWER = {"usage": {"input_tokens": 100, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 60}}}
+MESSAGES_ANSWER = {"usage": {"input_tokens": 40, "output_tokens": 5, "cache_read_input_tokens": 60}}
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/completions", {"usage": usage()}),
+        ("/v1/responses", RESPONSES_ANSWER),
+        ("/v1/messages", MESSAGES_ANSWER),
+    ],
+)
+async def test_every_model_api_is_scheduled_and_counted(path: str, said: dict[str, object]) -> None:
+    async def answer_in_its_words(request: web.Request) -> web.Response:
+        assert request.path == path
+        return web.json_response(said)
+
+    async with a_door() as door:
+        door.stub.behaviour = answer_in_its_words
+        assert (await door.post({"metadata": {"program_id": "p"}}, path)).status == 200
+        program = door.shell.scheduler.programs["p"]
+        assert (program.context_tokens, program.steps) == (105, 1)
+        tally = door.shell.tally
+        assert (tally.prompt_tokens, tally.cached_tokens, tally.output_tokens) == (100, 60, 5)
+
+
+@pytest.mark.parametrize(
+    ("path", "events"),
+    [
+        (
+            "/v1/responses",
+            [
+                b'event: response.created\ndata: {"response":{"usage":null}}\n\n',
+                b'event: response.output_text.delta\ndata: {"delta":"a"}\n\n',
+                b'event: response.completed\ndata: {"response":' + json.dumps(RESPONSES_ANSWER).encode() + b"}\n\n",
+            ],
+        ),
+        (
+            "/v1/messages",
+            [
+                b'event: message_start\ndata: {"message":{"usage":{"input_tokens":100,"output_tokens":0}}}\n\n',
+                b'event: content_block_delta\ndata: {"delta":{"text":"a"}}\n\n',
+                b'event: message_delta\ndata: {"delta":{},' + json.dumps(MESSAGES_ANSWER).encode()[1:] + b"\n\n",
+            ],
+        ),
+    ],
+)
+async def test_their_streams_pass_byte_for_byte_without_anything_asked_of_the_worker(
+    path: str, events: list[bytes]
+) -> None:
+    async with a_door() as door:
+        door.stub.behaviour = stream_of(*events)
+        body = b'{"program_id": "p", "stream": true}'
+        answer = await door.post(body, path)
+        assert await answer.read() == b"".join(events)
+        assert door.stub.bodies == [body]
+        assert door.shell.scheduler.programs["p"].context_tokens == 105
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens", "/tokenize", "/detokenize"])
+async def test_what_costs_no_tokens_passes_by_the_scheduler_and_is_no_model_call(path: str) -> None:
+    async with a_door() as door:
+        answer = await door.post(b"any bytes", path)
+        assert (answer.status, door.stub.bodies) == (200, [b"any bytes"])
+        assert not door.shell.scheduler.programs and door.shell.tally.unscheduled == 0
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/embeddings", "/pause", "/reset_prefix_cache", "/v1/load_lora_adapter", "/v1/responses/r1/cancel", "/"]
+)
+async def test_every_other_path_is_refused_and_no_worker_hears_of_it(path: str) -> None:
+    async with a_door() as door:
+        assert (await door.post({"program_id": "p"}, path)).status == 404
+        assert not door.stub.bodies
+
+
+@pytest.mark.parametrize("where", ["top", "extra_body"])
+async def test_containers_that_an_agent_registers_are_kept_in_its_programs_story(where: str) -> None:
+    named = {"program_id": "p", "docker_ids": ["c1", "c2"]}
+    async with a_door() as door:
+        for _ in range(2):
+            assert (await door.post(named if where == "top" else {"extra_body": named})).status == 200
+        story = door.shell.stories.find("p")
+        assert story is not None and story.docker_ids == ["c1", "c2"]
+
+
+async def test_beyond_max_held_new_waiters_are_told_to_come_back_and_those_with_a_place_go_on() -> None:
+    async with a_door(capacity=100, max_held=2) as door:
+        door.stub.behaviour = stream_of(TEXT, USAGE, DONE, pause_s=0.2)
+        pad = "x" * 250
+        first = asyncio.create_task(door.post({"program_id": "a", "stream": True, "pad": pad}))
+        await until(lambda: len(door.stub.bodies) == 1)
+        held = [asyncio.create_task(door.post({"program_id": f"b{n}", "pad": pad})) for n in range(2)]
+        await until(lambda: door.shell.held_calls == 2)
+        refused = await door.post({"program_id": "c", "pad": pad})
+        assert refused.status == 503 and int(refused.headers["Retry-After"]) >= 1
+        assert "c" not in door.shell.scheduler.programs and door.shell.tally.overload == 1
+        second = asyncio.create_task(door.post({"program_id": "a", "stream": True, "pad": "x"}))
+        await until(lambda: len(door.stub.bodies) == 2)
+        door.stub.behaviour = answer_plainly
+        for call in (first, second, *held):
+            assert (await call).status == 200
+            await (await call).read()
+
+
+async def test_a_stopping_daemon_answers_held_and_new_calls_with_503() -> None:
+    async with a_door(capacity=100) as door:
+        door.stub.behaviour = stream_of(TEXT, USAGE, DONE, pause_s=0.1)
+        first = asyncio.create_task(door.post({"program_id": "a", "stream": True, "pad": "x" * 250}))
+        await until(lambda: len(door.stub.bodies) == 1)
+        held = asyncio.create_task(door.post({"program_id": "b", "pad": "x" * 250}))
+        await until(lambda: door.shell.held_calls == 1)
+        door.gateway.draining = True
+        door.shell.close()
+        for answer in (await held, await door.post({"program_id": "c"}), await door.post(b"{}", "/tokenize")):
+            assert answer.status == 503 and int(answer.headers["Retry-After"]) >= 1
+        assert (await (await first).read()).endswith(DONE)  # what was on its way arrives
+
+
+async def test_an_answer_that_broke_off_is_not_asked_for_again() -> None:
+    tries = 0
+
+    async def break_off(request: web.Request) -> web.StreamResponse:
+        nonlocal tries
+        tries += 1
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b'{"id"')
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    async with a_door() as door:
+        door.stub.behaviour = break_off
+        answer = await door.post({"program_id": "p"})
+        assert (answer.status, tries) == (502, 1)
+        assert door.shell.tally.failed == 1 and not door.shell.scheduler.calls
+
+
+async def test_a_call_that_is_repeated_after_its_answer_was_lost_is_served_and_not_counted_again() -> None:
+    async with a_door() as door:
+        for _ in range(2):
+            answer = await door.post({"program_id": "p"}, **{"X-Thunderctl-Call": "k1"})
+            assert (await answer.read()).startswith(b'{"id"')
+        assert door.shell.scheduler.programs["p"].steps == 1
+        assert (await door.post({"program_id": "p"}, **{"X-Thunderctl-Call": "k2"})).status == 200
+        assert door.shell.scheduler.programs["p"].steps == 2
+        assert door.shell.tally.finished == 2 and door.shell.tally.cancelled == 1
+
+
+async def test_a_programs_calls_go_to_a_worker_that_is_left_when_its_own_is_gone() -> None:
+    async with a_door() as door:
+        assert (await door.post({"program_id": "p"})).headers["X-Thunderctl-Worker"] == "w0"
+        door.upstreams.add("w1", door.stub_url)
+        door.shell.submit(ev.WorkerUp("w1", 1000, 1000.0))
+        door.shell.submit(ev.WorkerLost("w0"))
+        await door.upstreams.remove("w0")
+        answer = await door.post({"program_id": "p"})
+        assert (answer.status, answer.headers["X-Thunderctl-Worker"]) == (200, "w1")
+
+
+async def test_a_worker_that_dies_under_a_call_loses_it_to_another_worker() -> None:
+    async with a_door() as door:
+        door.stub.behaviour = hang
+        call = asyncio.create_task(door.post({"program_id": "p"}))
+        await until(lambda: len(door.stub.bodies) == 1)
+        door.stub.behaviour = answer_plainly
+        door.upstreams.add("w1", door.stub_url)
+        door.shell.submit(ev.WorkerUp("w1", 1000, 1000.0))
+        door.shell.submit(ev.WorkerLost("w0"))
+        await door.upstreams.remove("w0")
+        answer = await call
+        assert (answer.status, answer.headers["X-Thunderctl-Worker"]) == (200, "w1")
+        assert (door.shell.tally.finished, door.shell.tally.retried) == (1, 1)
+
+
+async def test_a_call_larger_than_any_worker_is_served_or_refused_but_never_left_waiting() -> None:
+    async with a_door(capacity=100) as door:
+        answer = await asyncio.wait_for(door.post({"program_id": "p", "pad": "x" * 10_000}), 10)
+        assert answer.status in (200, 413, 400, 503)
+        assert not door.shell.scheduler.calls
+
+
+async def test_our_own_headers_stay_here() -> None:
+    async with a_door() as door:
+        sent = {"X-Thunderctl-Token": "secret", "X-Thunderctl-Call": "k", "Accept-Encoding": "gzip", "X-Other": "1"}
+        await door.post({"program_id": "p"}, **sent)
+        kept = door.stub.headers[0]
+        assert kept["X-Other"] == "1"
+        assert not {"X-Thunderctl-Token", "X-Thunderctl-Call", "Accept-Encoding"} & set(kept)
+
+
+async def test_random_disconnects_and_worker_deaths_leave_nothing_behind() -> None:
+    """64 programs, each call ends in one outcome, whatever hits it and wherever."""
+    dice = random.Random(7)
+
+    async def sometimes(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(dice.random() * 0.02)
+        kind = dice.random()
+        if kind < 0.1:
+            assert request.transport is not None
+            request.transport.close()
+        if kind < 0.2:
+            return web.json_response({"error": {"message": "no"}}, status=dice.choice([400, 500]))
+        if kind < 0.6:
+            return await stream_of(TEXT, TEXT, USAGE, DONE, cut=kind < 0.3, pause_s=0.002)(request)
+        return await answer_plainly(request)
+
+    async with a_door(capacity=3000) as door:
+        door.stub.behaviour = sometimes
+        door.upstreams.add("w1", door.stub_url)
+        door.shell.submit(ev.WorkerUp("w1", 3000, 1000.0))
+
+        async def agent(n: int) -> None:
+            for _ in range(6):
+                body = {"program_id": f"p{n}", "stream": dice.random() < 0.5, "pad": "x" * dice.randrange(800)}
+                with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+                    answer = await asyncio.wait_for(door.post(body), dice.choice([0.01, 0.05, 5]))
+                    await answer.read()
+
+        async def deaths() -> None:
+            for _ in range(5):
+                await asyncio.sleep(0.05)
+                door.shell.submit(ev.WorkerLost("w1"))
+                await door.upstreams.remove("w1")
+                await asyncio.sleep(0.02)
+                door.upstreams.add("w1", door.stub_url)
+                door.shell.submit(ev.WorkerUp("w1", 3000, 1000.0))
+
+        await asyncio.gather(deaths(), *(agent(n) for n in range(64)))
+        await until(lambda: not door.shell.scheduler.calls)
+        tally = door.shell.tally
+        assert tally.arrived == tally.finished + tally.failed + tally.cancelled + tally.rejected
+        assert tally.finished > 50 and tally.cancelled > 0 and tally.failed > 0
+        assert (door.shell.held_calls, door.shell.in_flight_calls) == (0, 0)
+        assert all(p.phase is Phase.ACTING for p in door.shell.scheduler.programs.values())
+        for n in range(64):
+            door.shell.submit(ev.ProgramReleased(f"p{n}"))
+        assert not door.shell.scheduler.programs
+        assert all(w.reasoning == w.acting == 0 for w in door.shell.scheduler.workers.values())
+
+
+async def hang(request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(60)
+    raise AssertionError
+
+
+async def test_a_client_that_goes_away_before_the_first_byte_aborts_its_call_upstream() -> None:
+    async with a_door() as door:
+        door.stub.behaviour = hang
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(door.post({"program_id": "p"}), 0.2)
+        await until(lambda: door.stub.aborted == 1 and not door.shell.scheduler.calls)
+        assert (door.shell.tally.cancelled, door.shell.scheduler.workers["w0"].reasoning) == (1, 0)
+
+
+async def test_a_client_that_goes_away_in_the_middle_of_a_whole_answer_aborts_it() -> None:
+    async def half(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b'{"id"')
+        return await hang(request)
+
+    async with a_door() as door:
+        door.stub.behaviour = half
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(door.post({"program_id": "p"}), 0.2)
+        await until(lambda: door.stub.aborted == 1 and not door.shell.scheduler.calls)
+        assert door.shell.tally.cancelled == 1
+
+
+async def test_a_client_that_goes_away_in_the_middle_of_its_own_body_never_called() -> None:
+    async with a_door() as door:
+        port = int(door.url.rpartition(":")[2])
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+        await asyncio.sleep(0.05)
+        assert not door.shell.scheduler.programs and door.shell.tally.arrived == 0 and not door.stub.bodies
+
+
+async def test_a_worker_that_is_silent_for_too_long_costs_the_call_and_is_not_asked_again() -> None:
+    async with a_door(read_timeout_s=0.2) as door:
+        door.stub.behaviour = hang
+        answer = await door.post({"program_id": "p"})
+        assert answer.status == 502 and "silent" in (await answer.json())["error"]["message"]
+        assert len(door.stub.bodies) == 1 and door.shell.tally.failed == 1
+        await until(lambda: door.stub.aborted == 1)
+
+
+async def test_a_body_beyond_the_profiles_limit_is_a_413() -> None:
+    async with a_door() as door:
+        answer = await door.post(b"{" + b" " * (2**26 + 1) + b"}")
+        assert answer.status == 413 and not door.stub.bodies
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        (b'{"prompt": [5, 6, 7], "program_id": "p"}', 3),
+        (b'{"program_id": "p", "prompt":[ 12]}', 1),
+        (b'{"program_id": "p", "prompt": "one, two, three"}', None),
+        (b'{"program_id": "p", "prompt": [[1, 2], [3]]}', None),
+        (b'{"program_id": "p", "prompt": ["a", "b"]}', None),
+        (b'{"program_id": "p", "prompt": []}', None),
+        (b'{"program_id": "p", "messages": []}', None),
+    ],
+)
+def test_a_prompt_of_token_ids_is_counted_instead_of_estimated(body: bytes, tokens: int | None) -> None:
+    assert parse_body(body).prompt_ids() == tokens

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import random
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
 from thunderctl.errors import DaemonError, EnvironmentFailure
 
-RETRIES = 5
-"""Attempts after a refused connection or a 503; the pause between them doubles, with jitter."""
+PATIENCE_S = 120.0
+"""How long a call is tried again after a lost connection or a 503: a daemon that was killed and started again has its
+workers back within seconds, and fresh ones within a minute or two. The pause between attempts doubles, with jitter."""
+LONGEST_PAUSE_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +63,11 @@ class ToolResult:
 class DaemonClient:
     """Calls to one daemon. Use as an async context manager."""
 
-    def __init__(self, url: str, *, token: str = "", api_key: str = "", model: str) -> None:
+    def __init__(
+        self, url: str, *, token: str = "", api_key: str = "", model: str, patience_s: float = PATIENCE_S
+    ) -> None:
         self.url = url.rstrip("/")
+        self.patience_s = patience_s
         self.model = model
         self._headers = {"X-Thunderctl-Token": token} if token else {}
         if api_key:
@@ -79,17 +87,23 @@ class DaemonClient:
         if self._session is not None:
             await self._session.close()
 
-    async def _send(self, method: str, path: str, body: object = None) -> tuple[Any, Mapping[str, str], int]:
-        """JSON in, JSON out; returns (answer, headers, attempts). ``DaemonError`` when it is refused for good."""
+    async def _send(
+        self, method: str, path: str, body: object = None, *, repeatable: bool = True
+    ) -> tuple[Any, Mapping[str, str], int]:
+        """JSON in, JSON out; returns (answer, headers, attempts). ``DaemonError`` when it is refused for good.
+
+        ``repeatable``: it may be sent again although it may have been carried out: the daemon knows it by its name
+        (``X-Thunderctl-Call``), or twice is as good as once.
+        """
         assert self._session is not None, "use `async with`"  # noqa: S101
         data = None if body is None else msgspec.json.encode(body)
+        headers = {"Content-Type": "application/json", "X-Thunderctl-Call": secrets.token_hex(8)}
         failure = ""
-        for attempt in range(1, RETRIES + 2):
-            wait = min(8.0, 0.25 * 2 ** (attempt - 1)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+        give_up = time.monotonic() + self.patience_s
+        for attempt in itertools.count(1):
+            wait = min(LONGEST_PAUSE_S, 0.25 * 2 ** min(attempt - 1, 8)) * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
             try:
-                async with self._session.request(
-                    method, self.url + path, data=data, headers={"Content-Type": "application/json"}
-                ) as answer:
+                async with self._session.request(method, self.url + path, data=data, headers=headers) as answer:
                     text = await answer.read()
                     if answer.status < 400:
                         return msgspec.json.decode(text) if text else None, answer.headers, attempt
@@ -99,10 +113,15 @@ class DaemonClient:
                     if answer.status != 503:
                         raise DaemonError(f"{method} {path}: {failure} (HTTP {answer.status})")
                     wait = max(wait, float(answer.headers.get("Retry-After", 0)))
-            except aiohttp.ClientConnectionError as refused:
+            except aiohttp.ClientConnectorError as refused:  # it was not sent
                 failure = f"the daemon at {self.url} does not answer ({refused})"
-            if attempt <= RETRIES:
-                await asyncio.sleep(wait)
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as lost:
+                failure = f"the daemon at {self.url} broke off ({lost})"
+                if not repeatable:
+                    break
+            if time.monotonic() + wait > give_up:
+                break
+            await asyncio.sleep(wait)
         raise DaemonError(f"{method} {path}: {failure}", hint="`thunderctl status` and `thunderctl logs` tell more")
 
     # ------------------------------------------------------------------ model calls
@@ -156,9 +175,9 @@ class DaemonClient:
             attempts=attempts,
         )
 
-    async def tool(self, program: str, state: Literal["started", "finished"]) -> None:
+    async def tool(self, program: str, state: Literal["started", "finished"], tool: str = "") -> None:
         """A tool of the program started or finished somewhere outside the daemon's environments."""
-        await self._send("POST", "/programs/tool", {"program_id": program, "state": state})
+        await self._send("POST", "/programs/tool", {"program_id": program, "state": state, "tool": tool})
 
     async def release(self, program: str) -> None:
         """The program ended: its tokens, its place and its environments can go."""
@@ -185,7 +204,7 @@ class DaemonClient:
 
     async def execute(self, lease: Lease, command: str, timeout_s: float | None = None) -> ToolResult:
         body = {"command": command, "timeout_s": timeout_s}
-        answer, _, _ = await self._send("POST", f"/environments/{lease.id}/exec", body)
+        answer, _, _ = await self._send("POST", f"/environments/{lease.id}/exec", body, repeatable=False)
         return ToolResult(**answer)
 
     async def put_files(self, lease: Lease, files: dict[str, bytes]) -> None:
@@ -199,6 +218,13 @@ class DaemonClient:
 
     async def health(self) -> dict[str, Any]:
         return (await self._send("GET", "/health"))[0]  # type: ignore[no-any-return]
+
+    async def programs(self) -> dict[str, dict[str, Any]]:
+        return (await self._send("GET", "/programs"))[0]  # type: ignore[no-any-return]
+
+    async def program(self, name: str) -> dict[str, Any]:
+        """One program with its timeline; ``DaemonError`` if the daemon knows none of that name."""
+        return (await self._send("GET", f"/programs/{quote(name)}"))[0]  # type: ignore[no-any-return]
 
     async def decisions(self, since: int) -> list[dict[str, Any]]:
         return (await self._send("GET", f"/decisions?since={since}"))[0]  # type: ignore[no-any-return]

@@ -8,7 +8,23 @@ import sys
 import typer
 
 from thunderctl import __version__
-from thunderctl.cli import calibrate, compare, doctor, engine, gc, node, plan, profile, report, run, simulate, trace
+from thunderctl.cli import (
+    bench,
+    bench_gateway,
+    calibrate,
+    compare,
+    doctor,
+    engine,
+    explain,
+    gc,
+    node,
+    plan,
+    profile,
+    report,
+    run,
+    simulate,
+    trace,
+)
 from thunderctl.cli.show import print_error
 from thunderctl.errors import ExitCode, PreflightError, ThunderError
 
@@ -43,6 +59,7 @@ app.command("down")(node.down)
 app.command("status")(node.status)
 app.command("ps")(node.ps)
 app.command("logs")(node.logs)
+app.command("explain")(explain.explain)
 app.command("run")(run.run)
 app.command("compare")(compare.compare)
 app.command("simulate")(simulate.simulate)
@@ -52,6 +69,8 @@ app.command("report")(report.report)
 app.command("gc")(gc.gc)
 app.command("doctor")(doctor.doctor)
 app.add_typer(trace.app, name="trace")
+bench.app.command("gateway")(bench_gateway.gateway)
+app.add_typer(bench.app, name="bench")
 app.add_typer(profile.app, name="profile")
 app.add_typer(engine.app, name="engine")
 

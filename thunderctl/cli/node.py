@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import time
-import urllib.request
-from typing import Annotated, Any
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.live import Live
 from rich.table import Table
 
 from thunderctl import launcher
+from thunderctl.agents.client import DaemonClient
 from thunderctl.cli.show import AsJson, Overrides, err, out, print_json, ticker
 from thunderctl.errors import DaemonError, ExitCode, UsageError
-from thunderctl.launcher import DEFAULT_NODE
+from thunderctl.launcher import DEFAULT_NODE, NodeHandle
 from thunderctl.node import alive, node_dir, read_node
 from thunderctl.profile_files import load_profile
 from thunderctl.report.tables import seconds
 from thunderctl.workers.launch import serve_command
+
+T = TypeVar("T")
+
+WATCH_S = 1.0
+"""Seconds between two looks of ``ps --watch``."""
 
 NodeName = Annotated[str, typer.Option("--node", help="Which node, if several run on this machine.")]
 
@@ -134,26 +142,65 @@ def _worker_table(health: dict[str, Any]) -> Table:
     return table
 
 
-def ps(node: NodeName = DEFAULT_NODE, as_json: AsJson = False) -> None:
+def ask(handle: NodeHandle, question: Callable[[DaemonClient], Awaitable[T]]) -> T:
+    """Put one question to the node's daemon; it is up, so there is nothing to be patient for."""
+
+    async def put() -> T:
+        async with handle.client() as client:
+            client.patience_s = 0.0
+            return await question(client)
+
+    return asyncio.run(put())
+
+
+def ps(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Draw the table again every second.")] = False,
+    node: NodeName = DEFAULT_NODE,
+    as_json: AsJson = False,
+) -> None:
     """The programs that the scheduler knows, and what each is doing.
 
-    Example:
+    Examples:
 
         thunderctl ps
+        thunderctl ps --watch
     """
     handle = launcher.need(node)
-    with urllib.request.urlopen(handle.record.url + "/programs", timeout=10) as answer:  # noqa: S310 - our own URL
-        programs: dict[str, Any] = json.load(answer)
+    programs = ask(handle, lambda client: client.programs())
     if as_json:
         print_json(programs)
         return
-    table = Table("program", "status", "phase", "worker", "tokens", "steps", "pauses", "held for", "in phase for")
-    for name, p in programs.items():
+    if not watch:
+        out.print(_program_table(programs) if programs else "no programs")
+        return
+    try:
+        with Live(_program_table(programs, out.height - 3), console=out, auto_refresh=False) as live:
+            while True:
+                time.sleep(WATCH_S)
+                programs = ask(handle, lambda client: client.programs())
+                live.update(_program_table(programs, out.height - 3), refresh=True)
+    except KeyboardInterrupt:
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _program_table(programs: dict[str, Any], rows: int | None = None) -> Table:
+    """One row a program; with ``rows`` those that wait longest and reason come first, and the rest is a number."""
+    shown = list(programs.items())
+    caption = None
+    if rows is not None:
+        shown.sort(key=lambda item: (item[1]["held"] == 0, item[1]["status"] != "reasoning", -item[1]["in_phase_s"]))
+        states = Counter(f"{p['state']} {p['status']}" for p in programs.values())
+        caption = f"{len(programs)} programs: " + ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+        shown = shown[: max(1, rows)]
+    table = Table(
+        "program", "status", "phase", "worker", "tokens", "steps", "pauses", "held for", "in phase for", caption=caption
+    )
+    for name, p in shown:
         table.add_row(
             name, p["state"], p["status"], p["backend"] or "", f"{p['total_tokens']:,}", str(p["step_count"]),
             str(p["pauses"]), seconds(p["waited_s"]), seconds(p["in_phase_s"]),
         )  # fmt: skip
-    out.print(table if programs else "no programs")
+    return table
 
 
 def logs(

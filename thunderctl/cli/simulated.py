@@ -161,9 +161,9 @@ def worker_of(profile: Profile, costs: Path | None, kv_tokens: int | None) -> tu
 
 def _text_s(run: RunFolder, costs: Path) -> float:
     """Seconds that tokenising a call of ``run`` took on average: agents send text, and traces token ids."""
-    prompts = [step["prompt_tokens"] for step in run.lines("steps")]
+    prompts: list[int] = [step["prompt_tokens"] for step in run.lines("steps")]
     per_token = float(json.loads(costs.expanduser().read_text()).get("text_token_s") or 0.0)
-    return per_token * sum(prompts) / max(1, len(prompts))
+    return per_token * (sum(prompts) / max(1, len(prompts)))
 
 
 def make_worker(

@@ -65,7 +65,10 @@ class CallBounced:
 
 @dataclass(frozen=True, slots=True)
 class ToolStarted:
+    """A tool of the program began. ``tool`` is a short name, e.g. of its command: durations are learnt by it."""
+
     program: str
+    tool: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from thunderctl.core.cost import CostModel
 from thunderctl.core.program import Phase
+
+FIRST_HITS = 16
+"""Programs whose first calls tell how long the prefix is that all of them share."""
 
 
 class FadingSum:
@@ -31,12 +35,14 @@ class FadingSum:
 
     def _advance(self, now: float) -> None:
         if now > self._at:
-            if self._value:
+            if self._value and self.half_life != math.inf:
                 self._value *= 2.0 ** (-(now - self._at) / self.half_life)
             self._at = now
 
     def weight(self, since: float, now: float) -> float:
         """Share of an entry put in at ``since`` that still counts."""
+        if self.half_life == math.inf:
+            return 1.0
         return float(2.0 ** (-max(0.0, max(now, self._at) - since) / self.half_life))
 
     def add(self, tokens: int, since: float, now: float) -> None:
@@ -89,6 +95,23 @@ class WorkerLedger:
     reasoning_programs: int = 0
     entries: dict[str, Entry] = field(default_factory=dict)
     cost: CostModel = field(default_factory=CostModel)
+    shared: int = 0
+    """Leading tokens that all programs have in common, as the engine's cache shows."""
+    _first_hits: deque[int] = field(default_factory=lambda: deque(maxlen=FIRST_HITS))
+
+    @property
+    def shared_twice(self) -> int:
+        """What the sums count more than once of the shared prefix."""
+        return self.shared and self.shared * max(0, len(self.entries) - 1)
+
+    def learn_shared(self, cached_tokens: int) -> None:
+        """The first call of a program found ``cached_tokens`` here that others had brought.
+
+        What every one of the last ``FIRST_HITS`` newcomers found is what all have in common. A single newcomer that
+        found nothing takes the assumption back.
+        """
+        self._first_hits.append(cached_tokens)
+        self.shared = min(self._first_hits) if len(self._first_hits) == FIRST_HITS else 0
 
     def put(self, program: str, tokens: int, phase: Phase, since: float, now: float) -> None:
         """Count ``program`` with these figures, in place of whatever it counted for before."""
@@ -142,6 +165,36 @@ class WorkerLedger:
 
 
 K = TypeVar("K", int, float, tuple[float, int])
+
+
+class Line:
+    """Names in the order of keys that never decrease from one ``put`` to the next, e.g. moments; all in O(1)."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[str, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._keys
+
+    def put(self, name: str, key: float) -> None:
+        """Put ``name`` at the end; it keeps its place if it stands there with that key already."""
+        if self._keys.get(name) != key:
+            self._keys[name] = key
+            self._keys.move_to_end(name)
+
+    def remove(self, name: str) -> None:
+        self._keys.pop(name, None)
+
+    def first(self) -> tuple[float, str] | None:
+        """The smallest key and its name, left in place."""
+        for name, key in self._keys.items():
+            return key, name
+        return None
 
 
 class LazyHeap(Generic[K]):

@@ -101,6 +101,12 @@ class Program:
     calls: dict[str, Call] = field(default_factory=dict)
     since: float = 0.0
     """Start of the present phase, or the end of the last tool if that is later."""
+    rested: float = 0.0
+    """When its last call ended: the engine's cache has not seen it since."""
+    tool: str = ""
+    """Name of the tool that runs, or ran last since the last call; ``""`` if it was not told."""
+    tool_ended: bool = False
+    """Its tool is known to have ended, so the next call is near."""
     paused_since: float | None = None
     """Start of the present pause while a call of it waits; ``None`` when nobody waits."""
     pause_when_rested: bool = False
@@ -121,7 +127,10 @@ class Program:
         """KV tokens it needs: its resting context, or the sum over its calls, each counted (they run in parallel)."""
         if not self.calls:
             return self.context_tokens
-        return sum(call.tokens for call in self.calls.values())
+        total = 0
+        for call in self.calls.values():
+            total += call.prompt_tokens + call.output_tokens
+        return total
 
     @property
     def in_flight(self) -> int:

@@ -11,16 +11,19 @@ from typing import Any
 
 from thunderctl.core import events as ev
 from thunderctl.core.effects import Admit, Effect, Paused, ReclaimEnvironment, Reject, Restored
-from thunderctl.core.ledger import FadingSum, LazyHeap, WorkerLedger
+from thunderctl.core.ledger import FadingSum, Line, WorkerLedger
 from thunderctl.core.policies.base import Decision, Place, Policy
 from thunderctl.core.program import Call, Phase, Program, Status, Verb
+from thunderctl.core.tools import ToolTimes
 
 NO_WORKER_RETRY_S = 5.0
 """Retry-After of a call that arrives while no worker is up."""
 GROWTH_PRIOR_TOKENS = 500.0
 """Growth of a context from one step to the next before any was seen (told: 575 over 500 coding programs)."""
+CONTEXT_PRIOR_TOKENS = 17_000.0
+"""Length of a context before any was seen (recorded: mean over the steps of 380 coding programs)."""
 GROWTH_WEIGHT = 0.02
-"""Weight of the latest step in the running mean of growth: about the last 50 steps count."""
+"""Weight of the latest step in the running means: about the last 50 steps count."""
 
 
 class Scheduler:
@@ -42,9 +45,13 @@ class Scheduler:
         """ACTIVE programs with a call that is not admitted yet; empty between events."""
         self.growth_tokens = GROWTH_PRIOR_TOKENS
         """By how much a context grows from one step to the next, averaged over all programs lately."""
+        self.context_tokens = CONTEXT_PRIOR_TOKENS
+        """Length of a context after a call, averaged over all programs lately."""
+        self.tools = ToolTimes()
+        """How long tools take; without word of a tool, how long it is from one call to the next."""
         self.forced_restores = 0
         self._releasing: set[str] = set()
-        self._silent_until: LazyHeap[float] = LazyHeap()
+        self._silent_until = Line()
         self._effects: list[Effect] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.CallArrived: self._call_arrived,
@@ -115,6 +122,8 @@ class Scheduler:
         if program.phase is Phase.ACTING:
             if program.worker is not None:
                 self._ledger(program).cost.book_rest(program.tokens, self.now - program.since)
+            if program.steps and not program.tool_ended:
+                self.tools.add(program.tool, self.now - program.since)
             program.apply(Verb.CALL)
             program.since = self.now
         self._silent_until.remove(program.id)
@@ -146,10 +155,13 @@ class Scheduler:
         program = self.programs[call.program]
         if call.worker in self.workers:
             self._book(self.workers[call.worker], program, call, call.admitted, event)
+            if not program.steps:
+                self.workers[call.worker].learn_shared(event.cached_tokens)
         context = event.prompt_tokens + event.output_tokens
         if program.steps:
             grown = max(0, context - program.context_tokens)
             self.growth_tokens += GROWTH_WEIGHT * (grown - self.growth_tokens)
+        self.context_tokens += GROWTH_WEIGHT * (context - self.context_tokens)
         program.steps += 1
         program.context_tokens = context
         self._end(call)
@@ -196,6 +208,7 @@ class Scheduler:
             self._pause(program, "its worker did not answer", keeps_cache=False)
         elif program.worker in self.workers:
             self.arriving[program.id] = None
+            self._recount(program)
         else:
             self._effects.append(Reject(call.id, program.id, 503, NO_WORKER_RETRY_S, "its worker is gone"))
             self._end(call)
@@ -210,7 +223,8 @@ class Scheduler:
             return
         self.arriving.pop(program.id, None)
         program.apply(Verb.REST)
-        program.since = self.now
+        program.since = program.rested = self.now
+        program.tool, program.tool_ended = "", False
         program.paused_since = None
         self._recount(program)
         self._silent_until.put(program.id, self.now + self.program_ttl_s)
@@ -230,12 +244,15 @@ class Scheduler:
                 waited = self.now - call.arrived
                 program.waited_s += waited
                 self._effects.append(Admit(call.id, program.id, program.worker, waited))
-        self._recount(program)
 
     # ------------------------------------------------------------------ tools and the end of programs
 
     def _tool_started(self, event: ev.ToolStarted) -> None:
         self._silent_until.remove(event.program)
+        program = self.programs.get(event.program)
+        if program is not None and program.phase is Phase.ACTING:
+            program.tool, program.tool_ended = event.tool, False
+            self.policy.noticed(program, self.now)
 
     def _tool_finished(self, event: ev.ToolFinished) -> None:
         program = self.programs.get(event.program)
@@ -244,7 +261,9 @@ class Scheduler:
         # Its next call is near, so its context counts in full again instead of fading on.
         if program.worker is not None:
             self._ledger(program).cost.book_rest(program.tokens, self.now - program.since)
-        program.since = self.now
+        if not program.tool_ended:
+            self.tools.add(program.tool, self.now - program.since)
+        program.since, program.tool_ended = self.now, True
         self._recount(program)
         self._silent_until.put(program.id, self.now + self.program_ttl_s)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -29,6 +30,10 @@ from thunderctl.errors import EnvironmentFailure, ThunderError
 if TYPE_CHECKING:
     from thunderctl.daemon.node import Node
 
+MAX_TOOL_NAME = 64
+_SKIPPED = frozenset({"sudo", "time", "env", "exec", "nohup", "(", "{"})
+"""Words before a command that do not say what it does."""
+_HERE_DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1[^\n]*\n.*?^\s*\2[ \t]*$", re.DOTALL | re.MULTILINE)
 TOKEN_HEADER = "X-Thunderctl-Token"  # noqa: S105 - the name of a header
 
 
@@ -39,6 +44,8 @@ class ReleaseBody(pydantic.BaseModel):
 class ToolBody(pydantic.BaseModel):
     program_id: str | int
     state: Literal["started", "finished"]
+    tool: str = pydantic.Field("", max_length=MAX_TOOL_NAME)
+    """A short name of what runs, by which its durations are learnt."""
 
 
 class EnvironmentBody(pydantic.BaseModel):
@@ -84,6 +91,7 @@ class Control:
             web.get("/health", self.health),
             web.get("/metrics", self.metrics),
             web.get("/programs", self.programs),
+            web.get("/programs/{program:.+}", self.program),
             web.get("/profiles", self.profiles),
             web.post("/programs/release", self.release),
             web.post("/programs/tool", self.tool),
@@ -141,6 +149,8 @@ class Control:
                 "reasoning_count": sum(p.phase is Phase.REASONING for p in programs),
                 "acting_count": sum(p.phase is Phase.ACTING for p in programs),
                 "paused_count": sum(p.status is Status.PAUSED for p in programs),
+                "held_calls": node.shell.held_calls,
+                "resumed": node.resumed,
                 "tally": asdict(node.shell.tally),
             }
         )
@@ -155,6 +165,22 @@ class Control:
         now = self._node.shell.scheduler.now
         found = self._node.shell.scheduler.programs.values()
         return web.json_response({p.id: _program_row(p, now) for p in found})
+
+    async def program(self, request: web.Request) -> web.Response:
+        """One program with its timeline; also one that ended a while ago."""
+        name = request.match_info["program"]
+        shell = self._node.shell
+        known, story = shell.scheduler.programs.get(name), shell.stories.find(name)
+        if known is None and story is None:
+            return error(404, f"there is no program {name!r}, nor was there one lately", "not_found")
+        row = _program_row(known, shell.scheduler.now) if known is not None else {"state": Status.TERMINATED.value}
+        told = {
+            "began": story.began if story else None,
+            "docker_ids": story.docker_ids if story else [],
+            "timeline": story.timeline() if story else [],
+            "timeline_left_out": story.left_out if story else 0,
+        }
+        return web.json_response({"program": name, **row, **told})
 
     async def profiles(self, request: web.Request) -> web.Response:
         found = self._node.shell.scheduler.programs.values()
@@ -183,14 +209,17 @@ class Control:
                 400, "the body must be a JSON object with program_id and state (started or finished)",
                 "invalid_request_error",
             )  # fmt: skip
-        self._node.tool_told(str(body.program_id), body.state)
+        self._node.tool_told(str(body.program_id), body.state, body.tool)
         return web.json_response({"program_id": str(body.program_id), "state": body.state})
 
     async def workers(self, request: web.Request) -> web.Response:
         return web.json_response(self._node.worker_rows())
 
     async def decisions(self, request: web.Request) -> web.Response:
-        return web.json_response(_newer(self._node.shell.decisions, request))
+        """What was decided and why: of one program with ``?program=``, the newer ones with ``?since=N``."""
+        found = _newer(self._node.shell.decisions, request)
+        program = request.query.get("program")
+        return web.json_response([d for d in found if program is None or d["program"] == program])
 
     async def samples(self, request: web.Request) -> web.Response:
         if request.query.get("now"):
@@ -215,6 +244,7 @@ class Control:
     async def environment_exec(self, request: web.Request) -> web.Response:
         body = ExecBody.model_validate_json(await request.read())
         lease = request.match_info["lease"]
+        self._node.tools_to_come[lease] = tool_name(body.command)
         return web.json_response(asdict(await self._node.environments.execute(lease, body.command, body.timeout_s)))
 
     async def environment_files(self, request: web.Request) -> web.Response:
@@ -252,6 +282,18 @@ def _program_row(program: Program, now: float) -> dict[str, Any]:
         "waited_s": round(program.waited_s, 3),
         "in_phase_s": round(max(0.0, now - program.since), 3),
     }
+
+
+def tool_name(command: str) -> str:
+    """A short name for what a command line runs, by which its durations are learnt: ``cd x && python -m pytest -q``
+    is ``pytest``. Of several commands the last one counts, of a pipeline the first."""
+    command = _HERE_DOCUMENT.sub("", command)
+    words = re.split(r"&&|;|\n", command.strip().rstrip(";& \n"))[-1].split("|")[0].split()
+    while words and (words[0] in _SKIPPED or "=" in words[0]):
+        del words[0]
+    if len(words) > 2 and words[0].startswith("python") and words[1] == "-m":
+        del words[:2]
+    return words[0].rpartition("/")[2][:MAX_TOOL_NAME] if words else ""
 
 
 def _newer(records: Any, request: web.Request) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ SIGKILL; whatever fails on the way up takes everything down again and leaves its
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 from aiohttp import web
@@ -24,25 +26,21 @@ from thunderctl.core import events as ev
 from thunderctl.core.policies import make_policy
 from thunderctl.core.scheduler import Scheduler
 from thunderctl.daemon.control import Control
+from thunderctl.daemon.fleet import Fleet
 from thunderctl.daemon.gateway import Gateway, error
-from thunderctl.daemon.journal import Journal
+from thunderctl.daemon.journal import Journal, boots, events
 from thunderctl.daemon.probe import Probe
 from thunderctl.daemon.shell import Shell
 from thunderctl.daemon.upstream import Upstreams
 from thunderctl.environments.lease import Lease, LeaseLedger
 from thunderctl.environments.manager import EnvironmentManager
-from thunderctl.errors import EngineError, PreflightError, ThunderError
-from thunderctl.node import NodeRecord, node_dir, write_node
+from thunderctl.errors import PreflightError
+from thunderctl.node import NodeRecord, alive, node_dir, read_record, write_node
 from thunderctl.profile import Profile
-from thunderctl.workers.emulation import Lag
 from thunderctl.workers.engine import EngineEnvironment
-from thunderctl.workers.external import ExternalWorker
-from thunderctl.workers.launch import Worker, WorkerFacts
 
 log = logging.getLogger("thunderctl.daemon")
 
-RESTARTS = 3
-"""How often a worker that died is started again before it is given up."""
 PARENT_CHECK_S = 1.0
 
 
@@ -55,28 +53,32 @@ class Node:
         launch = json.loads((self.folder / "launch.json").read_text())
         self.profile = Profile.model_validate(launch["profile"])
         engine = launch["engine"]
-        self._engine = (
-            EngineEnvironment(engine["kind"], engine["version"], Path(engine["python"]), None) if engine else None
-        )
-        self._model = launch["model"]
         self._parent: dict[str, float] | None = launch.get("parent")
         self.pid = os.getpid()
         self.create_time = psutil.Process().create_time()
         self.started = time.monotonic()
         self.state = "starting"
         self.progress = "starting"
-        self.token = secrets.token_hex(16)
+        self._killed = self._killed_life()
+        self.resumed = False
+        """Whether this daemon knows the programs of one that was killed."""
+        self.token = self._inherited_token() or secrets.token_hex(16)
         self._stopped = asyncio.Event()
         self._environments_ready = False
-        scheduler_spec = {**self.profile.scheduler.model_dump(), "program_ttl_s": self.profile.gateway.program_ttl_s}
-        self.journal = Journal(
-            self.folder / "state.db", f"{self.pid}-{self.create_time:.2f}", time.time(), scheduler_spec
-        )
-        policy = make_policy(self.profile.scheduler.policy, self.profile.scheduler.options)
-        scheduler = Scheduler(policy, program_ttl_s=self.profile.gateway.program_ttl_s)
-        self.shell = Shell(scheduler, self.journal, self.reclaim, time_scale=self.profile.time_scale)
+        self.journal = self._open_journal()
+        self.shell = Shell(self._new_scheduler(), self.journal, self.reclaim, time_scale=self.profile.time_scale)
         self.upstreams = Upstreams(self.profile.gateway)
-        self.probe = Probe(self.shell, self.upstreams, self._read_lag)
+        self.fleet = Fleet(
+            self.profile,
+            EngineEnvironment(engine["kind"], engine["version"], Path(engine["python"]), None) if engine else None,
+            launch["model"],
+            self.folder / "logs",
+            shell=self.shell,
+            upstreams=self.upstreams,
+            journal=self.journal,
+            say=self._say,
+        )
+        self.probe = Probe(self.shell, self.upstreams, self.fleet.read_lag)
         self.environments = EnvironmentManager(
             self.profile.environments,
             LeaseLedger(self.folder / "state.db"),
@@ -86,13 +88,61 @@ class Node:
             progress=self._say,
         )
         self._tools_since: dict[str, float] = {}
-        self._workers: dict[str, Worker | ExternalWorker] = {}
-        self._facts: dict[str, WorkerFacts] = {}
+        self.tools_to_come: dict[str, str] = {}
+        """By lease: a short name of the command that it was given last and that did not start yet."""
         self._tasks: set[asyncio.Task[Any]] = set()
         key = self.profile.gateway.api_key_env
         self._api_key = os.environ.get(key, "") if key else ""
         self.gateway = Gateway(self.profile.gateway, self.shell, self.upstreams, own_key=bool(self._api_key))
         self._runner: web.AppRunner | None = None
+
+    # ------------------------------------------------------------------ after a kill
+
+    def _killed_life(self) -> NodeRecord | None:
+        """The record of a daemon of this node that was killed under this very profile.
+
+        One that went down in order took its record away; so does whoever collects what a killed one left.
+        """
+        record = read_record(self.folder)
+        known = record is not None and record.digest == self.profile.digest() and not alive(record)
+        return record if known and (self.folder / "state.db").exists() else None
+
+    def _inherited_token(self) -> str:
+        try:
+            return (self.folder / "token").read_text() if self._killed is not None else ""
+        except OSError:
+            return ""
+
+    def _open_journal(self) -> Journal:
+        state = self.folder / "state.db"
+        lives = boots(state) if self._killed is not None else []
+        boot = lives[-1][0] if lives else f"{self.pid}-{self.create_time:.2f}"
+        spec = {**self.profile.scheduler.model_dump(), "program_ttl_s": self.profile.gateway.program_ttl_s}
+        return Journal(state, boot, time.time(), spec)
+
+    def _new_scheduler(self) -> Scheduler:
+        policy = make_policy(self.profile.scheduler.policy, self.profile.scheduler.options)
+        return Scheduler(policy, program_ttl_s=self.profile.gateway.program_ttl_s)
+
+    async def _resume(self) -> None:
+        """Know the programs again that the killed daemon knew, and take its workers over."""
+        began = time.monotonic()
+        try:
+            count = self.shell.resume(events(self.journal.path, self.journal.boot))
+            self.resumed = True
+        except Exception:
+            # A journal that another version wrote, say. Programs then begin anew at their next call.
+            log.exception("the journal of the killed daemon cannot be replayed: its programs are forgotten")
+            self.shell.begin(self._new_scheduler())
+            self.journal.begin_anew(f"{self.pid}-{self.create_time:.2f}")
+            count = 0
+        for program, container in self.journal.containers():
+            self.shell.register_containers(program, [container])
+        taken_over = await self.fleet.take_over()
+        log.info(
+            "resumed after a kill: %d events replayed in %.1f s, %d programs, workers taken over: %s",
+            count, time.monotonic() - began, len(self.shell.scheduler.programs), ", ".join(taken_over) or "none",
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ up
 
@@ -117,21 +167,20 @@ class Node:
 
     async def _come_up(self) -> None:
         self.journal.start()
+        if self._killed is not None:
+            await self._resume()
         await self._open_door()
         if self._parent is not None:
             self._spawn(self._watch_parent())
         self.progress = "preparing tool environments"
-        await self.environments.start()
+        await self.environments.start(take_over=self.resumed)
         self._environments_ready = True
-        count = len(self.profile.workers.urls) or self.profile.workers.count
-        async with asyncio.TaskGroup() as group:
-            for index in range(count):
-                group.create_task(self._start_worker(index))
+        await self.fleet.start_missing()
         self.probe.start()
-        for index in range(count):
-            self._spawn(self._watch_worker(index))
+        for index in range(self.fleet.count):
+            self._spawn(self.fleet.watch(index))
         self.state, self.progress = "ready", "ready"
-        log.info("ready: %s worker(s), policy %s", len(self._workers), self.profile.scheduler.policy)
+        log.info("ready: %s worker(s), policy %s", self.fleet.count, self.profile.scheduler.policy)
 
     async def _open_door(self) -> None:
         app = web.Application(client_max_size=int(self.profile.gateway.max_body_mib * 2**20), middlewares=[self._guard])
@@ -140,8 +189,7 @@ class Node:
         await self._runner.setup()
         spec = self.profile.gateway
         try:
-            site = web.TCPSite(self._runner, spec.host, spec.port, backlog=4096)
-            await site.start()
+            await self._listen(spec.host, spec.port)
         except OSError as refused:
             raise PreflightError(
                 f"gateway.port: cannot listen on {spec.host}:{spec.port}: {refused.strerror or refused}",
@@ -158,6 +206,16 @@ class Node:
             NodeRecord(self.pid, self.create_time, url, self.profile.name, self.profile.digest(), time.time()),
         )
 
+    async def _listen(self, host: str, port: int) -> None:
+        assert self._runner is not None  # noqa: S101 - made just before
+        if port == 0 and self._killed is not None:
+            # Agents that lost the killed daemon look for this one where that one was.
+            with contextlib.suppress(OSError, ValueError):
+                before = urlsplit(self._killed.url).port or 0
+                await web.TCPSite(self._runner, host, before, backlog=4096).start()
+                return
+        await web.TCPSite(self._runner, host, port, backlog=4096).start()
+
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """Nobody without the key; on loopback, nobody whose browser was led here under another host's name."""
@@ -172,25 +230,6 @@ class Node:
         response: web.StreamResponse = await handler(request)
         return response
 
-    def _make_worker(self, index: int) -> Worker | ExternalWorker:
-        if self.profile.engine.kind == "external":
-            return ExternalWorker(self.profile, index)
-        if self._engine is None:
-            raise EngineError("no engine was prepared for this node", hint="start it with `thunderctl up`")
-        return Worker(self.profile, index, self._engine, self._model, self.folder / "logs" / f"worker-{index}.log")
-
-    async def _start_worker(self, index: int) -> None:
-        name = f"w{index}"
-        worker = self._workers[name] = self._make_worker(index)
-        await worker.start()
-        if worker.pid is not None and worker.create_time is not None and worker.pgid is not None:
-            self.journal.note_process(worker.pid, worker.create_time, worker.pgid, "worker", name)
-        facts = await worker.wait_ready(lambda text: self._say(f"{name}: {text}"))
-        self._facts[name] = facts
-        self.upstreams.add(name, worker.url)
-        self.shell.submit(ev.WorkerUp(name, facts.capacity_tokens, facts.prefill_tokens_per_s))
-        log.info("%s up at %s: %s", name, worker.url, facts)
-
     def _say(self, text: str) -> None:
         """What is going on, for whoever waits for this node to come up; and for the log."""
         self.progress = text if self.state == "starting" else self.progress
@@ -202,45 +241,36 @@ class Node:
         """Tools run through the manager, so the scheduler hears of their start and end before the next call comes."""
         if kind == "tool_started":
             self._tools_since[lease.id] = self.shell.now()
-            self.shell.submit(ev.ToolStarted(lease.program))
+            self.shell.submit(ev.ToolStarted(lease.program, self.tools_to_come.pop(lease.id, "")))
+        elif kind == "reclaimed":
+            self.tools_to_come.pop(lease.id, None)
         elif kind == "tool_finished":
             began = self._tools_since.pop(lease.id, self.shell.now())
             self.shell.submit(ev.ToolFinished(lease.program, self.shell.now() - began))
 
-    def tool_told(self, program: str, state: str) -> None:
-        """An agent that runs its tools by itself says when one starts and ends."""
+    def tool_told(self, program: str, state: str, tool: str = "") -> None:
+        """An agent that runs its tools by itself says when one starts and ends.
+
+        If it never says that a tool ended, it is taken as ended after ``gateway.program_ttl_s``.
+        """
+        name = f"program {program}"
         if state == "started":
-            self._tools_since[f"program {program}"] = self.shell.now()
-            self.shell.submit(ev.ToolStarted(program))
+            began = self._tools_since[name] = self.shell.now()
+            self.shell.submit(ev.ToolStarted(program, tool))
+            limit = self.profile.gateway.program_ttl_s * self.profile.time_scale
+            asyncio.get_running_loop().call_later(limit, self._tool_forgotten, program, began)
         else:
-            began = self._tools_since.pop(f"program {program}", self.shell.now())
+            began = self._tools_since.pop(name, self.shell.now())
             self.shell.submit(ev.ToolFinished(program, self.shell.now() - began))
+
+    def _tool_forgotten(self, program: str, began: float) -> None:
+        if self._tools_since.get(f"program {program}") == began and self.state != "stopping":
+            self.tool_told(program, "finished")
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _watch_worker(self, index: int) -> None:
-        """Notice a worker's death at once; start it again a few times, then give it up."""
-        name = f"w{index}"
-        for attempt in range(RESTARTS + 1):
-            worker = self._workers[name]
-            await worker.wait()
-            log.error("%s is gone", name)
-            self.shell.submit(ev.WorkerLost(name))
-            await self.upstreams.remove(name)
-            await worker.stop()
-            if worker.pid is not None:
-                self.journal.forget_process(worker.pid)
-            if attempt == RESTARTS:
-                break
-            await asyncio.sleep(2.0**attempt)
-            try:
-                await self._start_worker(index)
-            except ThunderError as failure:
-                log.error("%s did not start again: %s", name, failure.message)
-        log.error("%s is given up after %s restarts", name, RESTARTS)
 
     async def _watch_parent(self) -> None:
         """A node that a run started ends with it, even if the run was killed."""
@@ -256,39 +286,18 @@ class Node:
                 return
             await asyncio.sleep(PARENT_CHECK_S)
 
-    def _read_lag(self, worker: str) -> Lag | None:
-        found = self._workers.get(worker)
-        return found.read_lag() if isinstance(found, Worker) else None
-
     def reclaim(self, program: str) -> None:
-        """Give back whatever environments ``program`` leased; does not wait for it."""
+        """Give back whatever environments ``program`` leased; does not wait for it.
+
+        Containers that its agent registered by itself are in ``shell.stories.find(program).docker_ids``.
+        """
         self._tools_since.pop(f"program {program}", None)
         if self._environments_ready:
             self._spawn(self.environments.release_program(program))
 
     def worker_rows(self) -> list[dict[str, Any]]:
         """One mapping a worker: state, place, capacity and use in tokens."""
-        rows = []
-        for name, worker in self._workers.items():
-            ledger = self.shell.scheduler.workers.get(name)
-            facts = self._facts.get(name)
-            rows.append(
-                {
-                    "name": name,
-                    "url": worker.url,
-                    "pid": worker.pid,
-                    "state": "up" if ledger else ("starting" if self.state == "starting" else "lost"),
-                    "model": facts.model if facts else None,
-                    "capacity_tokens": facts.capacity_tokens if facts else None,
-                    "block_size": facts.block_size if facts else None,
-                    "max_model_len": facts.max_model_len if facts else None,
-                    "prefill_tokens_per_s": round(facts.prefill_tokens_per_s) if facts else None,
-                    "programs": len(ledger.entries) if ledger else 0,
-                    "reasoning_tokens": ledger.reasoning if ledger else 0,
-                    "acting_tokens": ledger.acting if ledger else 0,
-                }
-            )
-        return rows
+        return self.fleet.rows(starting=self.state == "starting")
 
     def environment_summary(self) -> dict[str, Any]:
         if not self._environments_ready:
@@ -315,15 +324,10 @@ class Node:
             await self._runner.cleanup()
         await self.probe.close()
         await self.upstreams.close()
-        ends = await asyncio.gather(
-            self.environments.close(), *(w.stop() for w in self._workers.values()), return_exceptions=True
-        )
-        for failure in ends:
+        closed, failures = await asyncio.gather(self.environments.close(), self.fleet.stop(), return_exceptions=True)
+        for failure in [closed, *(failures if isinstance(failures, list) else [failures])]:
             if isinstance(failure, BaseException):
                 log.error("while stopping: %s", failure)
-        for worker in self._workers.values():
-            if worker.pid is not None:
-                self.journal.forget_process(worker.pid)
         await self.journal.close()
         (self.folder / "token").unlink(missing_ok=True)
         (self.folder / "node.json").unlink(missing_ok=True)

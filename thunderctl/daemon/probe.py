@@ -11,8 +11,9 @@ from typing import Any
 
 import aiohttp
 
+from thunderctl.daemon.metrics import faded_acting
 from thunderctl.daemon.shell import Shell
-from thunderctl.daemon.upstream import CONNECTION_FAILED, Upstreams
+from thunderctl.daemon.upstream import Upstreams
 from thunderctl.errors import EngineError
 from thunderctl.workers.emulation import Lag
 from thunderctl.workers.metrics import read_metrics
@@ -49,15 +50,16 @@ class Probe:
         """Take one sample of each worker now."""
         assert self._session is not None  # noqa: S101 - start() comes first
         for name in self._upstreams.names:
-            upstream = self._upstreams.get(name)
-            ledger = self._shell.scheduler.workers.get(name)
-            if upstream is None or ledger is None:
+            connections = self._upstreams.get(name)
+            if connections is None or name not in self._shell.scheduler.workers:
                 continue
             try:
-                engine = await read_metrics(self._session, upstream[0])
-            except (*CONNECTION_FAILED, EngineError):
+                engine = await read_metrics(self._session, connections.url)
+            except EngineError:
                 continue  # its death is noticed elsewhere; a sample is missing, no more
-            now = self._shell.now()
+            ledger = self._shell.scheduler.workers.get(name)
+            if ledger is None:
+                continue  # it was lost meanwhile
             lag = self._read_lag(name)
             self.count += 1
             self.samples.append(
@@ -68,9 +70,9 @@ class Probe:
                     "engine": asdict(engine),
                     "reasoning_tokens": ledger.reasoning,
                     "acting_tokens": ledger.acting,
-                    "faded_acting_tokens": round(ledger.fading.read(now), 1),
+                    "faded_acting_tokens": round(faded_acting(ledger, self._shell.now()), 1),
                     "capacity_tokens": ledger.capacity,
-                    "held_calls": sum(1 for c in self._shell.scheduler.calls.values() if c.worker is None),
+                    "held_calls": self._shell.held_calls,
                     "cost": ledger.cost.as_dict(),
                     **({"pace": asdict(lag)} if lag else {}),
                 }

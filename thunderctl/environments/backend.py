@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from thunderctl.environments.lease import Lease
 from thunderctl.environments.spec import EnvironmentSpec, ExecResult, Limits, Network
 
@@ -38,6 +40,16 @@ class Wanted:
     limits: Limits
     network: Network
     image: str | None
+
+
+def wanted_to_json(wanted: Wanted) -> bytes:
+    """For the ledger; :func:`wanted_from_json` is its inverse."""
+    return msgspec.json.encode(wanted, enc_hook=str)
+
+
+def wanted_from_json(text: bytes) -> Wanted:
+    """``msgspec.MsgspecError`` if it is none."""
+    return msgspec.json.decode(text, type=Wanted, dec_hook=lambda kind, value: kind(value))
 
 
 class Backend(Protocol):

@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS leases (
     bytes INTEGER NOT NULL DEFAULT 0
 )
 """
+_SPECS = "CREATE TABLE IF NOT EXISTS specs (lease TEXT PRIMARY KEY, wanted TEXT NOT NULL)"
 _COLUMNS = "id, program, run, backend, state, place, image, created, updated, bytes"
 
 
@@ -84,6 +85,7 @@ class LeaseLedger:
             # everything they stood for.
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute(_SCHEMA)
+            self._db.execute(_SPECS)
 
     def open(self, program: str, run: str, backend: str, image: str | None = None) -> Lease:
         """A new lease in state ``requested``, committed on return."""
@@ -132,6 +134,17 @@ class LeaseLedger:
         if lease is None:
             raise EnvironmentFailure(f"there is no lease {lease_id}", hint="`thunderctl env ls` lists all of them")
         return lease
+
+    def note_spec(self, lease_id: str, wanted: bytes) -> None:
+        """Keep what the environment was asked for: a later daemon needs it to go on using the environment."""
+        with self._lock:
+            self._db.execute("INSERT OR REPLACE INTO specs VALUES (?, ?)", (lease_id, wanted))
+
+    def spec(self, lease_id: str) -> bytes | None:
+        """What :meth:`note_spec` kept."""
+        with self._lock:
+            row = self._db.execute("SELECT wanted FROM specs WHERE lease = ?", (lease_id,)).fetchone()
+        return row[0] if row else None
 
     def leases(self, *, active: bool | None = None, program: str | None = None) -> list[Lease]:
         """All leases, oldest first; ``active`` and ``program`` narrow them down."""

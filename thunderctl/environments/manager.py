@@ -14,12 +14,25 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from thunderctl import paths
-from thunderctl.environments.backend import COMMIT, COMMIT_ENV, Backend, Progress, Wanted, describe, to_the_end
+from thunderctl.environments.backend import (
+    COMMIT,
+    COMMIT_ENV,
+    Backend,
+    Progress,
+    Wanted,
+    describe,
+    to_the_end,
+    wanted_from_json,
+    wanted_to_json,
+)
 from thunderctl.environments.docker import DockerBackend
 from thunderctl.environments.images import BASE
 from thunderctl.environments.lease import Lease, LeaseLedger, State
 from thunderctl.environments.local import LocalBackend
+from thunderctl.environments.processes import kill_marked
 from thunderctl.environments.spec import DiskUsage, EnvironmentSpec, ExecResult, Limits
 from thunderctl.errors import EnvironmentFailure, PreflightError, ThunderError
 from thunderctl.profile import ToolEnvironmentSpec
@@ -77,13 +90,14 @@ class EnvironmentManager:
         """What the person should know about where tools run."""
         return self.backend.notice
 
-    async def start(self) -> None:
-        """Choose the back-end and clear away what an earlier daemon of this node left.
+    async def start(self, *, take_over: bool = False) -> None:
+        """Choose the back-end, and clear away what an earlier daemon of this node left.
 
+        ``take_over``: its programs live on, so environments that are ready stay theirs.
         ``PreflightError`` if the profile insists on a back-end that cannot be used.
         """
         self._backend = await self._choose()
-        await self._clear_inheritance()
+        await self._clear_inheritance(take_over=take_over)
 
     async def _choose(self) -> Backend:
         why = "the profile asks for the local back-end"
@@ -105,15 +119,31 @@ class EnvironmentManager:
         self._progress(f"tools run in local folders ({why})")
         return local
 
-    async def _clear_inheritance(self) -> None:
-        """Leases still open at the start belonged to a daemon that is dead: nobody will give them back."""
+    async def _clear_inheritance(self, *, take_over: bool) -> None:
+        """Leases still open at the start belonged to a daemon that is dead: nobody else will give them back."""
         for lease in self._ledger.leases():
             if lease.state == "reclaimed":
+                continue
+            if take_over and lease.backend == self.backend.name and await self._taken_over(lease):
                 continue
             if lease.backend == self.backend.name:
                 await self._give_up(lease.id)
             elif lease.active:  # on a back-end that cannot be reached now: no longer protected from `gc`
                 self._moved(lease.id, "failed")
+
+    async def _taken_over(self, lease: Lease) -> bool:
+        """Go on with an environment that is ready. A command that the dead daemon ran in it ends: nobody listens."""
+        spec = self._ledger.spec(lease.id)
+        if spec is None or lease.place is None or lease.state not in ("ready", "in_use"):
+            return False
+        try:
+            self._wanted[lease.id] = wanted_from_json(spec)
+        except msgspec.MsgspecError:
+            return False
+        self._turns[lease.id] = asyncio.Lock()
+        if lease.backend == "local":  # in a container the command's own deadline ends it
+            await asyncio.to_thread(kill_marked, lease.id)
+        return True
 
     async def request(self, program: str, run: str, spec: EnvironmentSpec) -> Lease:
         """A ready environment for ``program``. Cancelled or failed, it leaves nothing behind."""
@@ -121,6 +151,7 @@ class EnvironmentManager:
             raise EnvironmentFailure("the environment manager is closing")
         wanted = self._decide(spec)
         lease = self._ledger.open(program, run, self.backend.name, wanted.image)
+        self._ledger.note_spec(lease.id, wanted_to_json(wanted))
         self._wanted[lease.id] = wanted
         self._turns[lease.id] = asyncio.Lock()
         self._on_event("requested", lease)

@@ -8,10 +8,13 @@ from dataclasses import fields
 
 from thunderctl.core.policies.base import Policy
 from thunderctl.core.policies.baseline import Baseline
+from thunderctl.core.policies.continuum import Continuum
 from thunderctl.core.policies.paper import Paper
+from thunderctl.core.policies.shadow_price import ShadowPrice
 from thunderctl.core.policies.thunder import Thunder
 
-POLICIES: dict[str, type[Policy]] = {"baseline": Baseline, "paper": Paper, "thunder": Thunder}
+POLICIES: dict[str, type[Policy]] = {kind.name: kind for kind in (Baseline, Paper, Thunder, Continuum, ShadowPrice)}
+"""Those that a node can run. ``oracle`` is not among them: it wants to be told the future."""
 
 
 def make_policy(name: str, options: Mapping[str, object] | None = None) -> Policy:
