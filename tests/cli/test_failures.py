@@ -89,7 +89,7 @@ def test_a_task_whose_name_leaves_its_folder_is_refused(cli: CommandLine, tmp_pa
         (["run", "swebnch"], "swebench"),
         (["run", "swebench", "--agents", "0"], "agents"),
         (["run", "swebench", "-p", "laptop", "-c", "scheduler.policy=thundr"], "thunder"),
-        (["run", "swebench", "-p", "laptop", "-c", "scheduler.options={half_life: 3}"], "half_life_s"),
+        (["run", "swebench", "-p", "laptop", "-c", "scheduler.options={growth_step: 3}"], "growth_steps"),
         (["run", "swebench", "-p", "laptop", "--task", "no-such-task"], "no-such-task"),
         (["run", "swebench", "-p", "gpu-1"], "--live"),
         (["compare", "swebench", "--arms", "thunder"], "two"),

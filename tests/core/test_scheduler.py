@@ -388,6 +388,29 @@ def test_releasing_a_waiting_program_rejects_its_call_instead_of_sending_it() ->
     assert not any(isinstance(e, Admit) for e in effects)
 
 
+def test_a_bounced_call_counts_for_its_prompt_alone_when_it_is_admitted_again() -> None:
+    scheduler = up("thunder")
+    for call in ("a", "b"):
+        scheduler.handle(ev.CallArrived(call, "p", 100), 0.0)
+    scheduler.handle(ev.CallProgress("a", 50), 1.0)
+    assert any(isinstance(e, Admit) and e.call == "a" for e in scheduler.handle(ev.CallBounced("a"), 2.0))
+    assert scheduler.workers["w0"].reasoning == 200
+    scheduler.check()
+
+
+def test_a_program_that_is_released_again_while_its_bounced_call_waits_ends_once() -> None:
+    scheduler = up("thunder")
+    scheduler.handle(ev.CallArrived("a", "p", 600), 0.0)
+    scheduler.handle(ev.CallArrived("b", "q", 600), 1.0)
+    scheduler.handle(ev.ProgramReleased("p"), 2.0)  # its call is still being answered
+    effects = scheduler.handle(ev.CallBounced("a"), 3.0)
+    assert [e.call for e in effects if isinstance(e, Admit)] == ["b"]
+    effects = scheduler.handle(ev.ProgramReleased("p"), 4.0)
+    assert [type(e) for e in effects] == [Reject, ReclaimEnvironment]
+    assert list(scheduler.programs) == ["q"]
+    scheduler.check()
+
+
 def test_a_silent_program_is_released_and_its_environment_reclaimed() -> None:
     scheduler = Scheduler(make_policy("thunder"), program_ttl_s=60)
     scheduler.handle(ev.WorkerUp("w0", 1000), 0.0)

@@ -104,7 +104,7 @@ class Scheduler:
     def _call_arrived(self, event: ev.CallArrived) -> None:
         if event.call in self.calls:
             return
-        if not self.live_workers:
+        if all(worker.draining for worker in self.workers.values()):
             self._effects.append(Reject(event.call, event.program, 503, NO_WORKER_RETRY_S, "no worker is up"))
             return
         if event.program in self._releasing:
@@ -274,6 +274,8 @@ class Scheduler:
         for call in [c for c in program.calls.values() if c.worker is None]:
             self._effects.append(Reject(call.id, program.id, 409, 0.0, "the program was released"))
             self._end(call)
+        if program.id not in self.programs:
+            return  # it was being released already, and these calls were its last
         if program.calls:
             self._releasing.add(program.id)  # what the engine still answers is counted until it has answered
         else:

@@ -20,7 +20,7 @@ tokens a worker, three times as many agents as fit, 1,800 s, mean of 3 seeds; co
   paper, which counts it each time, 357;
 - the queue is shortest-first, because small contexts make more steps in the same memory, with three brakes on
   unfairness. Newcomers below half a usual context are equal, since all of them grow: of 64 at once with prompts of
-  1,400 to 8,000 tokens, size and time to first answer correlate at 0.0–0.2 instead of 0.6, at 0.99 of the throughput.
+  1,400 to 8,000 tokens, size and time to first answer correlate at 0.2 or less, not 0.6, at 0.98 of the throughput.
   Waiting counts a little: 1% of the capacity for 900 s; for 3 s, which is nearly first come, first served: 159. And
   nobody waits longer than ``max_pause_s``;
 - a held program goes back to the worker that caches it until it has waited ``origin_wait_s``; the first calls of a
@@ -34,15 +34,15 @@ ranking by each program's own growth so far (within the noise); half the break-e
 | load | agents | baseline | paper | paper, no decay | continuum | shadow-price | thunder | oracle |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 | half of what fits | 16 | 122 | 122 | 122 | 122 | 122 | 122 | 122 |
-| what fits | 33 | 143 | 146 | 162 | 162 | 142 | 177 | 175 |
+| what fits | 33 | 143 | 146 | 162 | 162 | 142 | 177 | 176 |
 | 3× | 99 | 51 | 79 | 139 | 118 | 70 | 197 | 196 |
 | 5× | 164 | 49 | 84 | 146 | 115 | 77 | 196 | 210 |
 | 2×, two workers | 131 | 109 | 154 | 278 | 263 | 130 | 383 | 389 |
 | short tools, 3× | 99 | 55 | 80 | 82 | 101 | 76 | 229 | 240 |
 | long-tailed tools, 3× | 99 | 48 | 79 | 91 | 80 | 66 | 143 | 154 |
 | 90% shared, 10× | 259 | 149 | 357 | 270 | 237 | 392 | 572 | 588 |
-| groups of 8, 3×, two workers | 159 | 88 | 223 | 314 | 235 | 134 | 331 | 338 |
-| burst, 3× | 99 | 94 | 103 | 147 | 130 | 101 | 216 | 212 |
+| groups of 8, 3×, two workers | 159 | 88 | 223 | 314 | 235 | 134 | 331 | 332 |
+| burst, 3× | 99 | 94 | 103 | 147 | 130 | 101 | 216 | 216 |
 | routing, 5× | 170 | 44 | 65 | 60 | 38 | 59 | 70 | 76 |
 | science, 5× | 150 | 26 | 39 | 29 | 22 | 38 | 38 | 44 |
 """
