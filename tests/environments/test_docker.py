@@ -7,6 +7,7 @@ import contextlib
 import io
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -72,8 +73,14 @@ def inspect(engine: docker.DockerClient, lease: Lease) -> dict[str, Any]:
 
 
 def processes(engine: docker.DockerClient, lease: Lease) -> list[str]:
-    rows = engine.api.top(lease.place, ps_args="-eo pid,args")["Processes"]
-    return sorted(row[-1] for row in rows)
+    """What runs in the container. Who is dead already has a few seconds to be collected by its init process."""
+    for _ in range(100):
+        rows = engine.api.top(lease.place, ps_args="-eo pid,args")["Processes"]
+        found = sorted(row[-1] for row in rows)
+        if not any("<defunct>" in line for line in found):
+            break
+        time.sleep(0.05)
+    return found
 
 
 KEEPERS = ["/sbin/docker-init -- sleep infinity", "sleep infinity"]
