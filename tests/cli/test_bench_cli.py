@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from thunderctl.cli.bench import app
-from thunderctl.cli.experiment import LOADS, SHARED_TOKENS, Future, Load, Trial, run_trial, saturation, trace_of
+from thunderctl.cli.experiment import LOADS, SHARED_TOKENS, Load, Trial, run_trial, saturation, trace_of
+from thunderctl.cli.simulated import Future
 from thunderctl.errors import UsageError
 from thunderctl.report.experiment import Outcome, cells, interval
 from thunderctl.sim.worker import SimWorker

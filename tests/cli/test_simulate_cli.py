@@ -114,6 +114,13 @@ def test_too_many_agents_cost_the_baseline_its_cache_and_thunder_not(card: str, 
     assert found[4, "thunder"]["ratio"] == pytest.approx(1, abs=0.02)
 
 
+def test_the_oracle_is_told_the_future_of_the_very_programs_that_run(card: str, trace: str) -> None:
+    args = ["-n", "4,16", "--policies", "baseline,oracle", "--duration", "120"]
+    found = {(o["agents"], o["policy"]): o for o in said("simulate", "-p", card, "-t", trace, *args)["outcomes"]}
+    assert found[16, "oracle"]["summary"]["hit_rate"] > 0.7
+    assert found[16, "oracle"]["ratio"] > 1.3
+
+
 def test_the_same_command_gives_the_same_figures_with_any_number_of_jobs(card: str, trace: str) -> None:
     command = ["simulate", "-p", card, "-t", trace, *PRESSURE]
     first = figures(said(*command))

@@ -13,9 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
-from thunderctl.cli.simulated import parse_policy
-from thunderctl.core.policies.base import Policy
-from thunderctl.core.policies.oracle import Ahead, Oracle
+from thunderctl.cli.simulated import policy_for
 from thunderctl.report.experiment import Outcome
 from thunderctl.report.stats import summarise
 from thunderctl.sim.driver import simulate
@@ -120,29 +118,12 @@ class Trial:
 
     load: Load
     policy: str
-    """``oracle``, or a policy as :func:`parse_policy` reads it."""
+    """As :func:`policy_for` reads it."""
     seed: int
     duration_s: float
     trace: Trace
     """The one that the experiment is about."""
     worker: SimWorker
-
-
-class Future(dict[str, Sequence[Ahead]]):
-    """What every program of a work will do; it takes them from a work of its own, which is the same."""
-
-    def __init__(self, work: Work) -> None:
-        super().__init__()
-        self._work = work
-
-    def __missing__(self, program: str) -> Sequence[Ahead]:
-        while program not in self.keys():
-            taken = self._work.take()
-            if taken is None:
-                raise KeyError(program)
-            left = taken.program.steps[taken.first_step :]
-            self[taken.id] = [Ahead(step.tool_s, step.output + step.observation) for step in left]
-        return self[program]
 
 
 def run_trial(trial: Trial) -> Outcome:
@@ -155,7 +136,7 @@ def run_trial(trial: Trial) -> Outcome:
     def work() -> Work:
         return Work(trace, agents, start=load.start, seed=trial.seed)
 
-    policy: Policy = Oracle(future=Future(work())) if trial.policy == "oracle" else parse_policy(trial.policy)
+    policy = policy_for(trial.policy, work())
     result = simulate(
         work(), (trial.worker,) * load.workers, policy, agents=agents, duration_s=trial.duration_s, sample_s=30.0
     )

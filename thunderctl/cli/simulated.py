@@ -16,6 +16,7 @@ from typing import Any
 
 from thunderctl.core.policies import make_policy
 from thunderctl.core.policies.base import Policy
+from thunderctl.core.policies.oracle import Ahead, Oracle
 from thunderctl.errors import UsageError
 from thunderctl.profile import Profile
 from thunderctl.report.stats import summarise
@@ -51,12 +52,15 @@ class Setting:
 def run_setting(setting: Setting) -> Outcome:
     """Simulate one setting. ``UsageError`` for one that cannot be simulated."""
     began = time.perf_counter()
-    work = Work(setting.trace, setting.agents, programs=setting.programs, start=setting.start, seed=setting.seed)
+
+    def work() -> Work:
+        return Work(setting.trace, setting.agents, programs=setting.programs, start=setting.start, seed=setting.seed)
+
     try:
         result = simulate(
-            work,
+            work(),
             setting.workers,
-            parse_policy(setting.policy),
+            policy_for(setting.policy, work()),
             agents=setting.agents,
             duration_s=setting.duration_s,
             call_overhead_s=setting.call_overhead_s,
@@ -123,6 +127,32 @@ def parse_policy(text: str) -> Policy:
         return make_policy(name, options)
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+ORACLE = "oracle"
+"""Knows the future, so it is no policy of a live node (``core/policies/oracle.py``)."""
+
+
+class Future(dict[str, Sequence[Ahead]]):
+    """What every program of a work will do; it takes them from a work of its own, which is the same."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self._work = work
+
+    def __missing__(self, program: str) -> Sequence[Ahead]:
+        while program not in self.keys():
+            taken = self._work.take()
+            if taken is None:
+                raise KeyError(program)
+            left = taken.program.steps[taken.first_step :]
+            self[taken.id] = [Ahead(step.tool_s, step.output + step.observation) for step in left]
+        return self[program]
+
+
+def policy_for(text: str, work: Work) -> Policy:
+    """:func:`parse_policy`, and ``oracle``, which is told what ``work`` holds (a copy: it is used up)."""
+    return Oracle(future=Future(work)) if text == ORACLE else parse_policy(text)
 
 
 def policy_text(policy: str, options: dict[str, Any]) -> str:
