@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from thunderctl.agents.client import DaemonClient, Lease, ToolResult
+from thunderctl.agents.rollout import run_to_its_end
 from thunderctl.errors import ThunderError
 from thunderctl.workload import CodingTask, Workload
 
@@ -109,24 +110,12 @@ class CodingAgent:
 
     async def run(self) -> None:
         """Work until the task is submitted, a limit is reached or something fails; the rollout says which."""
-        rollout = self._rollout
-        rollout.started = self._clock()
-        try:
-            lease = await self._environment(rollout.program)
-            rollout.prepare_s = lease.prepared_s
-            rollout.status = await self._work(lease)
-        except ThunderError as failure:
-            rollout.status, rollout.error = "failed", failure.message
-        finally:
-            rollout.ended = self._clock()
-            # However this ends, Ctrl-C included, the daemon learns that the program is over.
-            await asyncio.shield(self._release())
+        await run_to_its_end(self._client, self._rollout, self._clock, self._in_an_environment)
 
-    async def _release(self) -> None:
-        try:
-            await self._client.release(self._rollout.program)
-        except ThunderError as failure:
-            self._rollout.error = self._rollout.error or f"not released: {failure.message}"
+    async def _in_an_environment(self) -> str:
+        lease = await self._environment(self._rollout.program)
+        self._rollout.prepare_s = lease.prepared_s
+        return await self._work(lease)
 
     async def _environment(self, program: str) -> Lease:
         spec = self._workload.environment

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from thunderctl.agents.client import DaemonClient
+from thunderctl.agents.rollout import run_to_its_end
 from thunderctl.errors import ThunderError
 from thunderctl.traces.trace import Assignment, TraceStep
 
@@ -100,26 +101,15 @@ class TraceAgent:
 
     async def run(self) -> None:
         """Work until the program ends, something fails or the run is over; the rollout says which."""
-        rollout = self._rollout
-        rollout.started = self._clock()
+        await run_to_its_end(self._client, self._rollout, self._clock, self._until_cut_off)
+
+    async def _until_cut_off(self) -> str:
         try:
             await self._work()
-            rollout.status = "finished"
-        except ThunderError as failure:
-            rollout.status, rollout.error = "failed", failure.message
         except asyncio.CancelledError:
-            rollout.status = "cut off"
+            self._rollout.status = "cut off"
             raise
-        finally:
-            rollout.ended = self._clock()
-            # However this ends, Ctrl-C included, the daemon learns that the program is over.
-            await asyncio.shield(self._release())
-
-    async def _release(self) -> None:
-        try:
-            await self._client.release(self._rollout.program)
-        except ThunderError as failure:
-            self._rollout.error = self._rollout.error or f"not released: {failure.message}"
+        return "finished"
 
     async def _work(self) -> None:
         assignment, rollout = self._assignment, self._rollout

@@ -174,9 +174,6 @@ class EmulatedWorker(WorkerBase):
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
         pass
 
-    def get_model(self) -> Any:
-        raise NotImplementedError("an emulated worker has no model")
-
     def get_supported_tasks(self) -> tuple[str, ...]:
         return ("generate",)
 
