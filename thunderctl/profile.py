@@ -142,8 +142,33 @@ class ToolEnvironmentSpec(_Section):
     """Deadline of one command; its whole process tree dies with it."""
     output_bytes: int = Field(default=1_000_000, ge=1000)
     """Output kept of one command: the first and the last half."""
+    wall_s: float = Field(default=43_200, gt=0)
+    """Longest life of an environment; then it is reclaimed, and its agent is told."""
+    disk_mib: int = Field(default=10_240, ge=16)
+    """What an environment may write; a tool that goes beyond it is ended."""
     network: Literal["none", "bridge"] = "none"
+    """``bridge`` is one network that all environments share without seeing each other."""
+    prepare_ahead: int = Field(default=8, ge=0)
+    """Most environments prepared for programs that still wait for a place; 0 prepares each when it is asked for."""
     concurrent_creates: int = Field(default=8, ge=1)
+    concurrent_reclaims: int = Field(default=8, ge=1)
+    concurrent_pulls: int = Field(default=3, ge=1)
+    pulls_per_hour: int | None = Field(default=None, gt=0)
+    """Registries count pulls (100 in six hours for anonymous users of some); without it there is no limit."""
+    image_policy: Literal["keep", "run", "budget"] = "keep"
+    """What becomes of images that were pulled or built here: ``keep`` them, remove those of a ``run`` when it is over
+    and no lease needs them, or remove the least recently used when they exceed a ``budget``."""
+    image_budget_gib: float = Field(default=50, gt=0)
+    """``budget``: above so much, unused images go, the least recently used first …"""
+    image_budget_low_gib: float | None = Field(default=None, gt=0)
+    """… until so much is left; without it 80% of ``image_budget_gib``."""
+
+
+    @model_validator(mode="after")
+    def _marks_agree(self) -> ToolEnvironmentSpec:
+        if self.image_budget_low_gib is not None and self.image_budget_low_gib > self.image_budget_gib:
+            raise ValueError("image_budget_low_gib must not exceed image_budget_gib")
+        return self
 
 
 class RunSpec(_Section):

@@ -24,6 +24,10 @@ class Limits:
     pids: int = 256
     exec_timeout_s: float = 60.0
     output_bytes: int = 1_000_000
+    wall_s: float = 43_200.0
+    """Longest life of the environment, from the moment it is ready."""
+    disk_mib: int = 10_240
+    """What the environment may write, beyond its image."""
 
     @classmethod
     def from_settings(cls, settings: ToolEnvironmentSpec) -> Limits:
@@ -33,7 +37,19 @@ class Limits:
             pids=settings.pids,
             exec_timeout_s=settings.exec_timeout_s,
             output_bytes=settings.output_bytes,
+            wall_s=settings.wall_s,
+            disk_mib=settings.disk_mib,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder of this machine that shows up in the environment. Only declared ones do."""
+
+    source: Path
+    target: str
+    """Absolute path inside."""
+    writable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +57,26 @@ class EnvironmentSpec:
     """One tool environment, as a workload describes it. What is ``None`` comes from the profile."""
 
     image: str | None = None
-    """Docker image; ``None`` is the bundled base image. The local back-end has no images."""
+    """Where its file system comes from; the local back-end has no images. ``None`` is the bundled base image.
+
+    A plain name is an image of the engine, pulled if it is missing. ``base:NAME`` is a bundled recipe
+    (``base:default``), ``build:FOLDER`` a folder with a Dockerfile, ``import:FILE`` a tar of a root file system.
+    """
     files: Path | None = None
     """A folder whose content becomes the working directory. Links that leave it are refused."""
     setup: tuple[str, ...] = ()
-    """Commands run once, in order, after the copy and before the first commit."""
+    """Commands run once, in order, after the copy and before the first commit. Docker keeps what they made as a layer:
+    the next environment of the same image, files and commands starts from there."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Variables of every command; nothing else of the daemon's own environment gets in."""
     limits: Limits | None = None
     network: Network | None = None
+    mounts: tuple[Mount, ...] = ()
+    ports: tuple[int, ...] = ()
+    """Ports of a server inside, published on this machine's loopback under numbers that the engine chooses. They want
+    ``network="bridge"``."""
+    user: str | None = None
+    """User of the tools; ``None`` is the one that the image names."""
     workdir: str = "/testbed"
     git: bool = True
     """Commit the prepared working directory once, so that ``git diff`` shows what the program did."""
