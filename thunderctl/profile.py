@@ -155,6 +155,9 @@ class ToolEnvironmentSpec(_Section):
     concurrent_pulls: int = Field(default=3, ge=1)
     pulls_per_hour: int | None = Field(default=None, gt=0)
     """Registries count pulls (100 in six hours for anonymous users of some); without it there is no limit."""
+    reap_after_s: float = Field(default=30, ge=0)
+    """Seconds after the daemon was killed until the reaper collects what it held; a daemon that is back by then goes on
+    with it."""
     image_policy: Literal["keep", "run", "budget"] = "keep"
     """What becomes of images that were pulled or built here: ``keep`` them, remove those of a ``run`` when it is over
     and no lease needs them, or remove the least recently used when they exceed a ``budget``."""
