@@ -51,13 +51,21 @@ class Restored:
 
 
 @dataclass(frozen=True, slots=True)
+class PrepareEnvironment:
+    """Whatever tool environments the program wants: prepare them now. ``early``: it still waits for a place."""
+
+    program: str
+    early: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ReclaimEnvironment:
     """The program ended: whatever tool environments it leased can go."""
 
     program: str
 
 
-Effect = Admit | Reject | Paused | Restored | ReclaimEnvironment
+Effect = Admit | Reject | Paused | Restored | PrepareEnvironment | ReclaimEnvironment
 
 
 def to_record(effect: Effect) -> dict[str, Any]:

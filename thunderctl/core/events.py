@@ -80,6 +80,28 @@ class ToolFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentWanted:
+    """The program asked for a tool environment that it does not need yet."""
+
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentReady:
+    """A tool environment of the program is ready; preparing it took ``seconds``."""
+
+    program: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentFailed:
+    """A tool environment of the program could not be prepared."""
+
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramReleased:
     program: str
 
@@ -122,6 +144,9 @@ Event = (
     | CallBounced
     | ToolStarted
     | ToolFinished
+    | EnvironmentWanted
+    | EnvironmentReady
+    | EnvironmentFailed
     | ProgramReleased
     | WorkerUp
     | WorkerDraining

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from thunderctl.core import events as ev
-from thunderctl.core.effects import Admit, Effect, Paused, ReclaimEnvironment, Reject, Restored
+from thunderctl.core.effects import Admit, Effect, Paused, PrepareEnvironment, ReclaimEnvironment, Reject, Restored
 from thunderctl.core.ledger import FadingSum, Line, WorkerLedger
 from thunderctl.core.policies.base import Decision, Place, Policy
+from thunderctl.core.preparation import Preparation
 from thunderctl.core.program import Call, Phase, Program, Status, Verb
 from thunderctl.core.tools import ToolTimes
 
@@ -29,10 +30,11 @@ GROWTH_WEIGHT = 0.02
 class Scheduler:
     """One global queue over all workers (arXiv 2602.13692, section 4.3), decided upon by ``policy``.
 
-    ``program_ttl_s``: seconds of silence (no call, no tool) after which a program is released.
+    ``program_ttl_s``: seconds of silence (no call, no tool) after which a program is released. ``prepare_ahead``: most
+    tool environments that are prepared for programs which still wait.
     """
 
-    def __init__(self, policy: Policy, *, program_ttl_s: float = 1800.0) -> None:
+    def __init__(self, policy: Policy, *, program_ttl_s: float = 1800.0, prepare_ahead: int = 8) -> None:
         self.policy = policy
         self.program_ttl_s = program_ttl_s
         self.now = 0.0
@@ -49,6 +51,7 @@ class Scheduler:
         """Length of a context after a call, averaged over all programs lately."""
         self.tools = ToolTimes()
         """How long tools take; without word of a tool, how long it is from one call to the next."""
+        self.preparation = Preparation(prepare_ahead)
         self.forced_restores = 0
         self._releasing: set[str] = set()
         self._silent_until = Line()
@@ -63,6 +66,9 @@ class Scheduler:
             ev.CallBounced: self._call_bounced,
             ev.ToolStarted: self._tool_started,
             ev.ToolFinished: self._tool_finished,
+            ev.EnvironmentWanted: self._environment_wanted,
+            ev.EnvironmentReady: lambda event: self.preparation.ready(event.program, event.seconds),
+            ev.EnvironmentFailed: lambda event: self.preparation.forget(event.program),
             ev.ProgramReleased: self._released,
             ev.WorkerUp: self._worker_up,
             ev.WorkerDraining: self._worker_draining,
@@ -78,13 +84,16 @@ class Scheduler:
         self._effects = []
         self._handlers[type(event)](event)
         while (silent := self._silent_until.first()) is not None and silent[0] <= now:
-            self._terminate(self.programs[silent[1]])
+            self._fall_silent(silent[1])
         for decision in self.policy.decide(self, now):
             self._carry_out(decision)
         for program_id in self.arriving:
             self._admit_held(self.programs[program_id])
         self.arriving.clear()
         self.touched.clear()
+        for name in self.preparation.due():
+            program = self.programs[name]
+            self._effects.append(PrepareEnvironment(name, program.status is Status.PAUSED))
         return self._effects
 
     def next_deadline(self) -> float | None:
@@ -252,10 +261,12 @@ class Scheduler:
         program = self.programs.get(event.program)
         if program is not None and program.phase is Phase.ACTING:
             program.tool, program.tool_ended = event.tool, False
-            self.policy.noticed(program, self.now)
+            self._noticed(program)
 
     def _tool_finished(self, event: ev.ToolFinished) -> None:
         program = self.programs.get(event.program)
+        if program is None and event.program in self.preparation:
+            self._silent_until.put(event.program, self.now + self.program_ttl_s)
         if program is None or program.phase is not Phase.ACTING:
             return
         # Its next call is near, so its context counts in full again instead of fading on.
@@ -267,9 +278,27 @@ class Scheduler:
         self._recount(program)
         self._silent_until.put(program.id, self.now + self.program_ttl_s)
 
+    def _environment_wanted(self, event: ev.EnvironmentWanted) -> None:
+        self.preparation.want(event.program)
+        program = self.programs.get(event.program)
+        if program is not None:
+            self._noticed(program)
+        else:  # its first call is still to come, and may never come
+            self._silent_until.put(event.program, self.now + self.program_ttl_s)
+
+    def _fall_silent(self, name: str) -> None:
+        if name in self.programs:
+            self._terminate(self.programs[name])
+        else:
+            self._silent_until.remove(name)
+            self.preparation.forget(name)
+            self._effects.append(ReclaimEnvironment(name))
+
     def _released(self, event: ev.ProgramReleased) -> None:
         program = self.programs.get(event.program)
         if program is None:
+            if event.program in self.preparation:
+                self._fall_silent(event.program)
             return
         for call in [c for c in program.calls.values() if c.worker is None]:
             self._effects.append(Reject(call.id, program.id, 409, 0.0, "the program was released"))
@@ -290,8 +319,9 @@ class Scheduler:
         program.worker = None
         self._silent_until.remove(program.id)
         self._releasing.discard(program.id)
-        self.policy.noticed(program, self.now)
+        self._noticed(program)
         del self.programs[program.id]
+        self.preparation.forget(program.id)
         self._effects.append(ReclaimEnvironment(program.id))
 
     # ------------------------------------------------------------------ workers
@@ -335,7 +365,7 @@ class Scheduler:
         for program in self.programs.values():
             if program.origin == event.worker:
                 program.origin = None
-                self.policy.noticed(program, self.now)
+                self._noticed(program)
         if not self.live_workers:
             self._reject_all_held("no worker is up")
 
@@ -378,7 +408,7 @@ class Scheduler:
         program.paused_since = self.now if program.calls else None
         self.arriving.pop(program.id, None)
         self._effects.append(Paused(program.id, worker, program.tokens, reason))
-        self.policy.noticed(program, self.now)
+        self._noticed(program)
 
     def _place(self, program: Program, place: Place) -> None:
         if program.status is Status.ACTIVE:
@@ -389,6 +419,8 @@ class Scheduler:
             program.apply(Verb.RESTORE)
         first = program.steps == 0 and program.origin is None
         waited = self.now - program.paused_since if program.paused_since is not None else 0.0
+        if waited > 0:
+            self.preparation.placed(self.now)
         moved = program.origin is not None and program.origin != place.worker
         program.worker = program.origin = place.worker
         program.paused_since = None
@@ -410,7 +442,12 @@ class Scheduler:
         if program.worker is not None and program.worker in self.workers:
             self._ledger(program).put(program.id, program.tokens, program.phase, program.since, self.now)
             self.touched[program.worker] = None
+        self._noticed(program)
+
+    def _noticed(self, program: Program) -> None:
         self.policy.noticed(program, self.now)
+        if program.id in self.preparation:
+            self.preparation.noticed(program, self.policy.rank(program, self.now))
 
     def check(self) -> None:
         """Assert every invariant; ``AssertionError`` names the first that does not hold. Costs O(programs)."""
@@ -431,6 +468,7 @@ class Scheduler:
             entry = ledger.entries.get(program.id) if ledger else None
             if ledger is not None and (entry is None or (entry.tokens, entry.phase) != (program.tokens, program.phase)):
                 found.append(f"{program.id}: counts as {entry}, needs {program.tokens} {program.phase}")
+        found += self.preparation.mismatches(self.programs)
         for ledger in self.workers.values():
             found += ledger.mismatches(self.now)
             found += [

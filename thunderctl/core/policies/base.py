@@ -49,6 +49,9 @@ class Policy(Protocol):
     def noticed(self, program: Program, now: float) -> None:
         """Status, phase, tokens or origin of ``program`` changed. O(log programs)."""
 
+    def rank(self, program: Program, now: float) -> float:
+        """Where a program that waits stands in the queue, lower is sooner: its environment is prepared by it. O(1)."""
+
     def decide(self, scheduler: Scheduler, now: float) -> Iterator[Decision]:
         """Decisions after an event; each is carried out before the next one is asked for."""
 

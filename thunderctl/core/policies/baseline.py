@@ -55,6 +55,9 @@ class Baseline:
                 if len(self._groups) > MOST_GROUPS:
                     del self._groups[next(iter(self._groups))]
 
+    def rank(self, program: Program, now: float) -> float:
+        return program.arrived
+
     def decide(self, scheduler: Scheduler, now: float) -> Iterator[Decision]:
         if not scheduler.live_workers:
             return

@@ -76,6 +76,9 @@ class Continuum:
             self._queue.remove(name)
             self._overdue.remove(name)
 
+    def rank(self, program: Program, now: float) -> float:
+        return program.arrived
+
     def decide(self, scheduler: Scheduler, now: float) -> Iterator[Decision]:
         for program in self._rested.values():
             self._pin(scheduler, program)

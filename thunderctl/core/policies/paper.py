@@ -82,6 +82,9 @@ class Paper:
             self._paused.pop(program.id, None)
             self._fresh.pop(program.id, None)
 
+    def rank(self, program: Program, now: float) -> float:
+        return program.tokens
+
     def decide(self, scheduler: Scheduler, now: float) -> Iterator[Decision]:
         yield from self._place_newcomers(scheduler, now)
         if now < self._next_tick:

@@ -74,6 +74,9 @@ class ShadowPrice:
             self._waiting.pop(name, None)
             self._overdue.remove(name)
 
+    def rank(self, program: Program, now: float) -> float:
+        return program.paused_since or now
+
     def decide(self, scheduler: Scheduler, now: float) -> Iterator[Decision]:
         workers = scheduler.live_workers
         for name in list(scheduler.touched):

@@ -146,7 +146,7 @@ class Thunder:
     def _enqueue(self, program: Program, since: float, now: float) -> None:
         name = program.id
         newcomer = program.steps == 0 and program.origin is None
-        key = self._size(program, newcomer) + self._ageing_tokens_per_s * since
+        key = self.rank(program, now)
         home = self._groups.get(program.group) if newcomer and program.group is not None else program.origin
         self._overdue.put(name, since + self.max_pause_s)
         if self._home_of.get(name) != home:
@@ -171,6 +171,11 @@ class Thunder:
             self._home[home].remove(name)
             self._patience.remove(name)
             self._look[home] = None  # whoever stood behind it may fit
+
+    def rank(self, program: Program, now: float) -> float:
+        newcomer = program.steps == 0 and program.origin is None
+        since = now if program.paused_since is None else program.paused_since
+        return self._size(program, newcomer) + self._ageing_tokens_per_s * since
 
     # ------------------------------------------------------------------ decisions
 
