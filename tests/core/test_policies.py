@@ -68,6 +68,9 @@ class Node:
                     ev.CallBounced(call),
                     ev.ToolStarted(program, dice.choice(["", "make", "ls"])),
                     ev.ToolFinished(program, dice.uniform(0, 9)),
+                    ev.EnvironmentWanted(program),
+                    ev.EnvironmentReady(program, dice.uniform(0, 9)),
+                    ev.EnvironmentFailed(program),
                     ev.ProgramReleased(program),
                 ]
             )

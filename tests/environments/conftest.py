@@ -54,7 +54,7 @@ def dead_node(name: str) -> Path:
 async def make_manager(home: Path) -> AsyncIterator[MakeManager]:
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(node: str = "n1", **settings: object) -> EnvironmentManager:
+        async def make(node: str = "n1", *, take_over: bool = False, **settings: object) -> EnvironmentManager:
             folder = live_node(node)
             said = {"backend": "local", **settings}
             on_event = said.pop("on_event", lambda kind, lease: None)
@@ -66,7 +66,7 @@ async def make_manager(home: Path) -> AsyncIterator[MakeManager]:
                 node,
                 on_event=on_event,  # type: ignore[arg-type]
             )
-            await manager.start()
+            await manager.start(take_over=take_over)
             stack.callback(ledger.close)
             stack.push_async_callback(manager.close)
             return manager

@@ -81,12 +81,68 @@ async def test_no_more_are_prepared_at_once_than_the_profile_allows(make_manager
     assert most == 2
 
 
-async def test_commands_of_one_environment_take_turns(make_manager: MakeManager) -> None:
-    manager = await make_manager()
+async def test_commands_of_one_environment_run_side_by_side_and_count_as_one_time_of_acting(
+    make_manager: MakeManager,
+) -> None:
+    told: list[str] = []
+    manager = await make_manager(on_event=lambda kind, lease: told.append(kind))
     lease = await manager.request("p", "r", EnvironmentSpec())
-    command = "test ! -e busy && touch busy && sleep 0.05 && rm busy"
-    done = await asyncio.gather(*(manager.execute(lease.id, command) for _ in range(4)))
-    assert [each.returncode for each in done] == [0] * 4
+    commands = ("until test -e there; do sleep 0.02; done; touch back", "touch there; until test -e back; do sleep 0.02; done")
+    done = await asyncio.gather(*(manager.execute(lease.id, command) for command in commands))
+    assert [each.returncode for each in done] == [0, 0]
+    assert [kind for kind in told if kind.startswith("tool")] == ["tool_started", "tool_finished"]
+
+
+async def test_an_announced_environment_is_prepared_when_somebody_says_so_or_uses_it(make_manager: MakeManager) -> None:
+    manager = await make_manager()
+    first, second = (manager.announce(name, "r", EnvironmentSpec()) for name in ("p", "q"))
+    await asyncio.sleep(0.05)
+    assert [lease.state for lease in manager.leases()] == ["requested", "requested"]
+    manager.prepare_program("p")
+    manager.prepare_program("p")
+    assert (await manager.ready(first.id)).state == "ready"
+    assert manager.seconds_to_prepare(first.id) > 0
+    assert [lease.state for lease in manager.leases()] == ["ready", "requested"]
+    assert (await manager.execute(second.id, "echo here")).output == "here\n"
+
+
+async def test_an_announced_environment_that_is_released_is_never_prepared(make_manager: MakeManager) -> None:
+    manager = await make_manager()
+    lease = manager.announce("p", "r", EnvironmentSpec())
+    await manager.release_program("p")
+    manager.prepare_program("p")
+    with pytest.raises(EnvironmentFailure, match="reclaimed"):
+        await manager.ready(lease.id)
+
+
+async def test_a_failed_preparation_is_told_to_every_command_that_comes(make_manager: MakeManager) -> None:
+    manager = await make_manager()
+    lease = manager.announce("p", "r", EnvironmentSpec(setup=("exit 3",)))
+    manager.prepare_program("p")
+    for _ in range(2):
+        with pytest.raises(EnvironmentFailure, match="ended with 3"):
+            await manager.execute(lease.id, "true")
+
+
+async def test_an_environment_that_is_too_old_is_ended_and_its_agent_is_told_why(make_manager: MakeManager) -> None:
+    manager = await make_manager(wall_s=0.2)
+    lease = await manager.request("p", "r", EnvironmentSpec())
+    while manager.leases(active=True):
+        await asyncio.sleep(0.02)
+    with pytest.raises(EnvironmentFailure, match=r"ended after 0.2 s \(environments.wall_s\)"):
+        await manager.execute(lease.id, "true")
+
+
+async def test_a_daemon_that_takes_over_goes_on_with_environments_that_were_only_announced(
+    make_manager: MakeManager,
+) -> None:
+    killed = await make_manager()
+    asked = killed.announce("p", "r", EnvironmentSpec())
+    half_way = killed.announce("q", "r", EnvironmentSpec())
+    LeaseLedger(killed._ledger.path).move(half_way.id, "preparing")
+    heir = await make_manager(take_over=True)
+    for lease in (asked, half_way):
+        assert (await heir.execute(lease.id, "echo here")).output == "here\n"
 
 
 async def test_releasing_a_program_takes_all_of_its_environments_and_no_other(make_manager: MakeManager) -> None:

@@ -54,6 +54,7 @@ def recompute(folder: Path) -> dict[str, Any]:
     finished = [r for r in rollouts.values() if r["status"] not in ("failed", "cut off")]
     judged = [] if manifest["kind"] == "trace" else list(rollouts.values())
     prepared = [r["prepare_s"] for r in rollouts.values() if "prepare_s" in r]
+    awaited = [r["environment_wait_s"] for r in rollouts.values() if "environment_wait_s" in r]
     apart = imbalance(samples)
     restored = [d for d in decisions if d["effect"] == "Restored" and d["reason"] != "first placement"]
     hits = queries = 0.0
@@ -91,6 +92,7 @@ def recompute(folder: Path) -> dict[str, Any]:
         ("tool_s", "p50"): nearest_rank([s["tool_s"] for s in steps if s["command"]], 0.5),
         ("tool_timeouts",): sum(bool(s.get("timed_out")) for s in steps),
         ("prepare_s", "mean"): sum(prepared) / len(prepared) if prepared else 0.0,
+        ("environment_wait_s", "mean"): sum(awaited) / len(awaited) if awaited else 0.0,
         ("disk", "peak_bytes"): max(d["bytes_now"] for d in disk),
         ("disk", "now_bytes"): disk[-1]["bytes_now"],
         ("agents", "finished"): len(finished),

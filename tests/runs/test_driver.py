@@ -161,6 +161,7 @@ async def test_coding_agents_do_one_task_each_as_before(tmp_path: Path) -> None:
     assert plan.total_steps == 6 == summary["throughput"]["steps"]
     assert summary["agents"]["by_status"] == {"step limit": 3}
     assert summary["agents"]["not_judged"] == 3 and summary["prepare_s"]["mean"] == 0.5
+    assert summary["environment_wait_s"]["max"] == 0.25 * 2, "each of the two commands waited"
     assert summary["complete"] is True and "trace" not in summary
     worked_on = [r["instance_id"] for r in last_words(store.lines("rollouts"))]
     assert worked_on == [t.instance_id for t in (tasks[0], tasks[1], tasks[0])]

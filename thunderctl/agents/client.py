@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A tool environment that is ready. ``prepared_s``: how long that took, as the daemon saw it."""
+    """A tool environment. ``prepared_s``: how long preparing it took, as the daemon saw it; 0 if nobody waited for it."""
 
     id: str
     prepared_s: float
@@ -58,6 +58,10 @@ class ToolResult:
     duration_s: float
     timed_out: bool
     truncated_bytes: int
+    waited_s: float = 0.0
+    """Seconds until the environment was ready; ``duration_s`` begins after them."""
+    prepared_s: float = 0.0
+    """How long preparing the environment took, whoever waited for it."""
 
 
 class DaemonClient:
@@ -194,10 +198,13 @@ class DaemonClient:
         files: Path | None = None,
         setup: list[str] | None = None,
         env: dict[str, str] | None = None,
+        wait: bool = True,
     ) -> Lease:
+        """An environment for ``program``. Without ``wait`` it is only announced: the daemon prepares it in time for the
+        program's first place, and the first command waits for whatever is left of that."""
         body = {
             "program": program, "run": run, "image": image, "files": None if files is None else str(files),
-            "setup": setup or [], "env": env or {},
+            "setup": setup or [], "env": env or {}, "wait": wait,
         }  # fmt: skip
         answer, _, _ = await self._send("POST", "/environments", body)
         return Lease(answer["id"], answer["prepared_s"])

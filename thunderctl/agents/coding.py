@@ -53,6 +53,9 @@ class Rollout:
     started: float = 0.0
     ended: float = 0.0
     prepare_s: float = 0.0
+    """How long preparing its environment took."""
+    environment_wait_s: float = 0.0
+    """How much of that the agent had to wait for; the rest passed while it waited for a place or the model answered."""
     steps: int = 0
     patch: str = ""
     resolved: bool | None = None
@@ -113,11 +116,10 @@ class CodingAgent:
         await run_to_its_end(self._client, self._rollout, self._clock, self._in_an_environment)
 
     async def _in_an_environment(self) -> str:
-        lease = await self._environment(self._rollout.program)
-        self._rollout.prepare_s = lease.prepared_s
+        lease = await self._environment(self._rollout.program, wait=False)
         return await self._work(lease)
 
-    async def _environment(self, program: str) -> Lease:
+    async def _environment(self, program: str, *, wait: bool) -> Lease:
         spec = self._workload.environment
         return await self._client.environment(
             program,
@@ -126,6 +128,7 @@ class CodingAgent:
             files=self._task.files,
             setup=spec.setup,
             env=spec.env,
+            wait=wait,
         )
 
     async def _work(self, lease: Lease) -> str:
@@ -171,9 +174,11 @@ class CodingAgent:
                 tool_began = time.monotonic()
                 result = await self._client.execute(lease, found[0])
                 observation = self._observation(result)
+                rollout.prepare_s = result.prepared_s
+                rollout.environment_wait_s += result.waited_s
                 step |= {
                     "command": found[0],
-                    "tool_s": time.monotonic() - tool_began,
+                    "tool_s": time.monotonic() - tool_began - result.waited_s,
                     "returncode": result.returncode,
                     "timed_out": result.timed_out,
                     "ended": self._clock(),
@@ -207,7 +212,7 @@ class CodingAgent:
             return
         program = f"{rollout.program}.judge"
         try:
-            lease = await self._environment(program)
+            lease = await self._environment(program, wait=True)
             rollout.resolved, rollout.tests = await self._judge_in(lease)
         except ThunderError as failure:
             rollout.error = f"not judged: {failure.message}"

@@ -70,9 +70,8 @@ class Preparation:
 
     def ready(self, program: str, seconds: float) -> None:
         """It was prepared, which took ``seconds``."""
-        self._leave(program)
-        if program not in self._begun:
-            self._begun[program] = None
+        if program in self._wanted:  # somebody could not wait
+            self._begin(program)
         self.seconds = seconds if self.seconds is None else self.seconds + WEIGHT * (seconds - self.seconds)
 
     def forget(self, program: str) -> None:

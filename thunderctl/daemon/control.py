@@ -24,7 +24,7 @@ from thunderctl.core import events as ev
 from thunderctl.core.program import Phase, Program, Status
 from thunderctl.daemon.gateway import error
 from thunderctl.daemon.metrics import prometheus_text
-from thunderctl.environments.spec import EnvironmentSpec
+from thunderctl.environments.spec import EnvironmentSpec, Mount
 from thunderctl.errors import EnvironmentFailure, ThunderError
 
 if TYPE_CHECKING:
@@ -59,6 +59,12 @@ class EnvironmentBody(pydantic.BaseModel):
     files: Path | None = None
     setup: list[str] = []
     env: dict[str, str] = {}
+    network: Literal["none", "bridge"] | None = None
+    mounts: list[Mount] = []
+    ports: list[int] = []
+    user: str | None = None
+    wait: bool = True
+    """Answer when it is ready. Without, it is prepared in time for its program, and commands wait for it."""
 
 
 class ExecBody(pydantic.BaseModel):
@@ -236,16 +242,30 @@ class Control:
 
     async def environment_request(self, request: web.Request) -> web.Response:
         body = EnvironmentBody.model_validate_json(await request.read())
-        spec = EnvironmentSpec(image=body.image, files=body.files, setup=tuple(body.setup), env=body.env)
+        spec = EnvironmentSpec(
+            image=body.image, files=body.files, setup=tuple(body.setup), env=body.env, network=body.network,
+            mounts=tuple(body.mounts), ports=tuple(body.ports), user=body.user,
+        )  # fmt: skip
+        environments = self._node.environments
         began = time.monotonic()
-        lease = await self._node.environments.request(body.program, body.run, spec)
+        if body.wait:
+            lease = await environments.request(body.program, body.run, spec)
+        else:
+            lease = environments.announce(body.program, body.run, spec)
+            self._node.shell.submit(ev.EnvironmentWanted(body.program))
         return web.json_response({**asdict(lease), "prepared_s": time.monotonic() - began})
 
     async def environment_exec(self, request: web.Request) -> web.Response:
         body = ExecBody.model_validate_json(await request.read())
         lease = request.match_info["lease"]
+        environments = self._node.environments
+        began = time.monotonic()
+        await environments.ready(lease)
+        waited = time.monotonic() - began
         self._node.tools_to_come[lease] = tool_name(body.command)
-        return web.json_response(asdict(await self._node.environments.execute(lease, body.command, body.timeout_s)))
+        result = await environments.execute(lease, body.command, body.timeout_s)
+        prepared = environments.seconds_to_prepare(lease)
+        return web.json_response({**asdict(result), "waited_s": waited, "prepared_s": prepared})
 
     async def environment_files(self, request: web.Request) -> web.Response:
         body = FilesBody.model_validate_json(await request.read())

@@ -66,7 +66,9 @@ class Node:
         self._stopped = asyncio.Event()
         self._environments_ready = False
         self.journal = self._open_journal()
-        self.shell = Shell(self._new_scheduler(), self.journal, self.reclaim, time_scale=self.profile.time_scale)
+        self.shell = Shell(
+            self._new_scheduler(), self.journal, self.reclaim, self.prepare, time_scale=self.profile.time_scale
+        )
         self.upstreams = Upstreams(self.profile.gateway)
         self.fleet = Fleet(
             self.profile,
@@ -117,12 +119,18 @@ class Node:
         state = self.folder / "state.db"
         lives = boots(state) if self._killed is not None else []
         boot = lives[-1][0] if lives else f"{self.pid}-{self.create_time:.2f}"
-        spec = {**self.profile.scheduler.model_dump(), "program_ttl_s": self.profile.gateway.program_ttl_s}
+        spec = {**self.profile.scheduler.model_dump(), **self._scheduler_options()}
         return Journal(state, boot, time.time(), spec)
 
     def _new_scheduler(self) -> Scheduler:
         policy = make_policy(self.profile.scheduler.policy, self.profile.scheduler.options)
-        return Scheduler(policy, program_ttl_s=self.profile.gateway.program_ttl_s)
+        return Scheduler(policy, **self._scheduler_options())
+
+    def _scheduler_options(self) -> dict[str, Any]:
+        return {
+            "program_ttl_s": self.profile.gateway.program_ttl_s,
+            "prepare_ahead": self.profile.environments.prepare_ahead,
+        }
 
     async def _resume(self) -> None:
         """Know the programs again that the killed daemon knew, and take its workers over."""
@@ -242,6 +250,11 @@ class Node:
         if kind == "tool_started":
             self._tools_since[lease.id] = self.shell.now()
             self.shell.submit(ev.ToolStarted(lease.program, self.tools_to_come.pop(lease.id, "")))
+        elif kind == "ready":
+            seconds = self.environments.seconds_to_prepare(lease.id) / self.profile.time_scale
+            self.shell.submit(ev.EnvironmentReady(lease.program, seconds))
+        elif kind == "failed":
+            self.shell.submit(ev.EnvironmentFailed(lease.program))
         elif kind == "reclaimed":
             self.tools_to_come.pop(lease.id, None)
         elif kind == "tool_finished":
@@ -294,6 +307,11 @@ class Node:
         self._tools_since.pop(f"program {program}", None)
         if self._environments_ready:
             self._spawn(self.environments.release_program(program))
+
+    def prepare(self, program: str) -> None:
+        """Begin to prepare the environments that ``program`` announced; does not wait for them."""
+        if self._environments_ready:
+            self.environments.prepare_program(program)
 
     def worker_rows(self) -> list[dict[str, Any]]:
         """One mapping a worker: state, place, capacity and use in tokens."""

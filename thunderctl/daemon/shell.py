@@ -101,6 +101,7 @@ class Shell:
         scheduler: Scheduler,
         journal: Journal | None,
         on_reclaim: Callable[[str], None] | None = None,
+        on_prepare: Callable[[str], None] | None = None,
         *,
         time_scale: float = 1.0,
     ) -> None:
@@ -108,6 +109,7 @@ class Shell:
         """Seconds on the wall that a second of the scheduler's clock takes; 1 unless workers are emulated."""
         self._journal = journal
         self._on_reclaim = on_reclaim
+        self._on_prepare = on_prepare
         self._held: dict[str, HeldCall] = {}
         self._in_flight = 0
         self._ahead = 0.0
@@ -230,6 +232,8 @@ class Shell:
                 self._tell(effect)
             elif isinstance(effect, fx.ReclaimEnvironment) and self._on_reclaim is not None:
                 self._on_reclaim(effect.program)
+            elif isinstance(effect, fx.PrepareEnvironment) and self._on_prepare is not None:
+                self._on_prepare(effect.program)
         self._set_timer()
 
     def _take_in(self, event: ev.Event, now: float, at: float) -> list[fx.Effect]:

@@ -101,6 +101,8 @@ class Stories:
             self.of(effect.program, at).add(
                 at, "paused", worker=effect.worker, tokens=effect.tokens, reason=effect.reason
             )
+        elif isinstance(effect, fx.PrepareEnvironment):
+            self.of(effect.program, at).add(at, "environment ordered", early=effect.early)
         elif isinstance(effect, fx.Reject):
             if effect.program in self._running:
                 self._running[effect.program].add(at, "refused", status=effect.status, reason=effect.reason)

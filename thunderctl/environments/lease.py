@@ -22,13 +22,14 @@ State = Literal["requested", "preparing", "ready", "in_use", "reclaimed", "faile
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     "requested": frozenset({"preparing", "failed", "reclaimed"}),
-    "preparing": frozenset({"ready", "failed", "reclaimed"}),
+    "preparing": frozenset({"ready", "requested", "failed", "reclaimed"}),
     "ready": frozenset({"in_use", "failed", "reclaimed"}),
     "in_use": frozenset({"failed", "reclaimed"}),
     "failed": frozenset({"reclaimed"}),
     "reclaimed": frozenset(),
 }
-"""Every change of state there is. ``in_use`` begins with the first command and lasts until the end."""
+"""Every change of state there is. ``in_use`` begins with the first command and lasts until the end. A preparation that
+was cut off with its daemon goes back to ``requested``: the next daemon begins it again."""
 
 ACTIVE: frozenset[State] = frozenset({"requested", "preparing", "ready", "in_use"})
 """States in which a lease protects what it stands for."""
@@ -48,6 +49,11 @@ CREATE TABLE IF NOT EXISTS leases (
 )
 """
 _SPECS = "CREATE TABLE IF NOT EXISTS specs (lease TEXT PRIMARY KEY, wanted TEXT NOT NULL)"
+_MOVES = "CREATE TABLE IF NOT EXISTS moves (lease TEXT NOT NULL, state TEXT NOT NULL, at REAL NOT NULL)"
+_INDICES = (
+    "CREATE INDEX IF NOT EXISTS leases_of_program ON leases (program)",
+    "CREATE INDEX IF NOT EXISTS moves_of_lease ON moves (lease)",
+)
 _COLUMNS = "id, program, run, backend, state, place, image, created, updated, bytes"
 
 
@@ -85,7 +91,8 @@ class LeaseLedger:
             # everything they stood for.
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute(_SCHEMA)
-            self._db.execute(_SPECS)
+            for statement in (_SPECS, _MOVES, *_INDICES):
+                self._db.execute(statement)
 
     def open(self, program: str, run: str, backend: str, image: str | None = None) -> Lease:
         """A new lease in state ``requested``, committed on return."""
@@ -96,17 +103,20 @@ class LeaseLedger:
                 f"INSERT INTO leases ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 (a constant)
                 (lease.id, program, run, backend, "requested", None, image, now, now, 0),
             )
+            self._db.execute("INSERT INTO moves VALUES (?, 'requested', ?)", (lease.id, now))
         return lease
 
     def move(self, lease_id: str, state: State) -> Lease:
         """Change the state; ``EnvironmentFailure`` if the lease is unknown or may not go there from where it is."""
         sources = [source for source, targets in TRANSITIONS.items() if state in targets]
-        marks = ",".join("?" * len(sources))
+        marks, now = ",".join("?" * len(sources)), time.time()
         with self._lock:
             changed = self._db.execute(
                 f"UPDATE leases SET state = ?, updated = ? WHERE id = ? AND state IN ({marks})",  # noqa: S608
-                (state, time.time(), lease_id, *sources),
+                (state, now, lease_id, *sources),
             ).rowcount
+            if changed:
+                self._db.execute("INSERT INTO moves VALUES (?, ?, ?)", (lease_id, state, now))
         lease = self.get(lease_id)
         if not changed:
             raise EnvironmentFailure(f"lease {lease_id} is {lease.state} and cannot become {state}")
@@ -124,6 +134,12 @@ class LeaseLedger:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("UPDATE leases SET bytes = ? WHERE id = ?", [(size, lease) for lease, size in sizes])
             self._db.execute("COMMIT")
+
+    def reclaimed_bytes(self) -> int:
+        """What reclaimed environments held when they were measured last: on the disk no more."""
+        with self._lock:
+            row = self._db.execute("SELECT COALESCE(SUM(bytes), 0) FROM leases WHERE state = 'reclaimed'").fetchone()
+        return int(row[0])
 
     def find(self, lease_id: str) -> Lease | None:
         rows = self._rows("WHERE id = ?", (lease_id,))
@@ -146,11 +162,17 @@ class LeaseLedger:
             row = self._db.execute("SELECT wanted FROM specs WHERE lease = ?", (lease_id,)).fetchone()
         return row[0] if row else None
 
+    def moves(self, lease_id: str) -> list[tuple[State, float]]:
+        """Every state that the lease went through, with the moment in seconds since the epoch."""
+        with self._lock:
+            return self._db.execute("SELECT state, at FROM moves WHERE lease = ? ORDER BY rowid", (lease_id,)).fetchall()
+
     def leases(self, *, active: bool | None = None, program: str | None = None) -> list[Lease]:
         """All leases, oldest first; ``active`` and ``program`` narrow them down."""
-        found = self._rows("ORDER BY created, rowid", ())
         if program is not None:
-            found = [lease for lease in found if lease.program == program]
+            found = self._rows("WHERE program = ? ORDER BY created, rowid", (program,))
+        else:
+            found = self._rows("ORDER BY created, rowid", ())
         return found if active is None else [lease for lease in found if lease.active == active]
 
     def close(self) -> None:

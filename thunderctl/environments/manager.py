@@ -1,8 +1,9 @@
 """The environment manager: the one door through which the daemon gets, uses and gives back tool environments.
 
 Every lease is in the ledger before its environment exists, and every way out (an answer, a failure, a cancellation)
-ends either with a lease that is ready or with nothing. An environment runs one command at a time, and what a command
-started ends with it: a tool that needs a server starts it in the same command.
+ends either with a lease that is ready or with nothing. An environment may be announced long before it is prepared;
+whoever uses it waits until it is. What a command started ends with it: a tool that needs a server starts it in the same
+command.
 """
 
 from __future__ import annotations
@@ -41,13 +42,12 @@ T = TypeVar("T")
 
 OnEvent = Callable[[str, Lease], None]
 """Gets ``requested``, ``preparing``, ``ready``, ``failed``, ``reclaimed`` with every change of state, and
-``tool_started`` and ``tool_finished`` around every command of a client."""
+``tool_started`` and ``tool_finished`` around the time in which a client's commands run."""
 
 SETUP_TIMEOUT_S = 600.0
 READ_MAX_BYTES = 64 * 1024 * 1024
 SAMPLE_S = 5.0
 """A disk sample is good for so long. The engine walks each writable layer for one (7 ms for nine small containers)."""
-CONCURRENT_RECLAIMS = 8
 
 
 class EnvironmentManager:
@@ -71,9 +71,15 @@ class EnvironmentManager:
         self._progress = progress
         self._backend: Backend | None = None
         self._creates = asyncio.Semaphore(settings.concurrent_creates)
-        self._reclaims = asyncio.Semaphore(CONCURRENT_RECLAIMS)
+        self._reclaims = asyncio.Semaphore(settings.concurrent_reclaims)
         self._wanted: dict[str, Wanted] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._preparing: dict[str, asyncio.Task[Lease]] = {}
+        self._commands: dict[str, int] = {}
+        """How many commands run, by lease; none has no entry."""
+        self._expiry: dict[str, asyncio.TimerHandle] = {}
+        self._ends: dict[str, str] = {}
+        """Why a lease was ended by us and not by its program."""
+        self._background: set[asyncio.Task[Any]] = set()
         self._work: dict[str, set[asyncio.Task[Any]]] = {}
         self._usage: tuple[float, DiskUsage] | None = None
         self._sampling = asyncio.Lock()
@@ -132,61 +138,88 @@ class EnvironmentManager:
                 self._moved(lease.id, "failed")
 
     async def _taken_over(self, lease: Lease) -> bool:
-        """Go on with an environment that is ready. A command that the dead daemon ran in it ends: nobody listens."""
+        """Go on with an environment that is ready, or still to be made. A command that the dead daemon ran in it ends:
+        nobody listens."""
         spec = self._ledger.spec(lease.id)
-        if spec is None or lease.place is None or lease.state not in ("ready", "in_use"):
+        if spec is None or not lease.active:
             return False
         try:
-            self._wanted[lease.id] = wanted_from_json(spec)
+            wanted = wanted_from_json(spec)
         except msgspec.MsgspecError:
             return False
-        self._turns[lease.id] = asyncio.Lock()
+        if lease.state == "preparing":  # what was made of it may be anything: begin anew
+            try:
+                await self.backend.reclaim(lease)
+            except ThunderError:
+                return False
+            self._moved(lease.id, "requested")
+        self._wanted[lease.id] = wanted
+        if lease.state in ("requested", "preparing"):
+            return True
+        self._ends_in_time(lease.id)
         if lease.backend == "local":  # in a container the command's own deadline ends it
             await asyncio.to_thread(kill_marked, lease.id)
         return True
 
-    async def request(self, program: str, run: str, spec: EnvironmentSpec) -> Lease:
-        """A ready environment for ``program``. Cancelled or failed, it leaves nothing behind."""
+    def announce(self, program: str, run: str, spec: EnvironmentSpec) -> Lease:
+        """A lease of an environment that ``program`` will use later; nothing is prepared before somebody says so."""
         if self._closed:
             raise EnvironmentFailure("the environment manager is closing")
         wanted = self._decide(spec)
         lease = self._ledger.open(program, run, self.backend.name, wanted.image)
         self._ledger.note_spec(lease.id, wanted_to_json(wanted))
         self._wanted[lease.id] = wanted
-        self._turns[lease.id] = asyncio.Lock()
         self._on_event("requested", lease)
+        return lease
+
+    def prepare_program(self, program: str) -> None:
+        """Begin to prepare whatever ``program`` has announced; does not wait for it."""
+        for lease in self._ledger.leases(active=True, program=program):
+            if lease.state == "requested" and lease.id in self._wanted:
+                self._begin(lease.id)
+
+    async def ready(self, lease_id: str) -> Lease:
+        """The lease, once its environment is ready; begins to prepare it if nobody did."""
+        lease = self._ledger.get(lease_id)
+        if lease.state in ("requested", "preparing") and lease_id in self._wanted:
+            return await asyncio.shield(self._begin(lease_id))
+        return self._usable(lease_id)[0]
+
+    async def request(self, program: str, run: str, spec: EnvironmentSpec) -> Lease:
+        """A ready environment for ``program``. Cancelled or failed, it leaves nothing behind."""
+        lease = self.announce(program, run, spec)
         try:
-            return await self._tracked(lease.id, self._prepare(lease, wanted))
+            return await self.ready(lease.id)
         except asyncio.CancelledError:
             await to_the_end(self._give_up(lease.id))
             raise
-        except Exception as error:
-            await to_the_end(self._give_up(lease.id))
-            if isinstance(error, ThunderError):
-                raise
-            raise EnvironmentFailure(
-                f"the environment of {program} could not be prepared: {describe(error)}"
-            ) from error
+
+    def seconds_to_prepare(self, lease_id: str) -> float:
+        """How long the environment took from ``preparing`` to ``ready``; 0 if it is not ready."""
+        at = dict(self._ledger.moves(lease_id))
+        return at["ready"] - at["preparing"] if "ready" in at and "preparing" in at else 0.0
 
     async def execute(
         self, lease_id: str, command: str, timeout_s: float | None = None, env: Mapping[str, str] | None = None
     ) -> ExecResult:
-        """Run ``command``; its deadline is ``timeout_s``, else the spec's. Cancelled, the command is killed."""
+        """Run ``command`` as soon as the environment is ready; its deadline is ``timeout_s``, else the spec's. Cancelled,
+        the command is killed."""
+        await self.ready(lease_id)
         lease, wanted = self._usable(lease_id)
         deadline = wanted.limits.exec_timeout_s if timeout_s is None else timeout_s
         return await self._tracked(lease_id, self._execute(lease, wanted, command, deadline, env or {}))
 
     async def put_files(self, lease_id: str, contents: Mapping[str, bytes]) -> None:
         """Write files below the working directory; a path that leaves it is refused."""
+        await self.ready(lease_id)
         lease, wanted = self._usable(lease_id)
-        async with self._turns[lease_id]:
-            await self.backend.put_files(lease, wanted, contents)
+        await self.backend.put_files(lease, wanted, contents)
 
     async def read_file(self, lease_id: str, path: str, max_bytes: int = READ_MAX_BYTES) -> bytes:
         """A file below the working directory; links are not followed."""
+        await self.ready(lease_id)
         lease, wanted = self._usable(lease_id)
-        async with self._turns[lease_id]:
-            return await self.backend.read_file(lease, wanted, path, max_bytes)
+        return await self.backend.read_file(lease, wanted, path, max_bytes)
 
     async def release(self, lease_id: str) -> Lease:
         """Reclaim an environment; what still runs in it is killed. Reclaimed already is fine."""
@@ -212,9 +245,10 @@ class EnvironmentManager:
         """Bytes that environments hold now; a sample up to ``SAMPLE_S`` old. It is noted per lease in the ledger."""
         async with self._sampling:
             if self._usage is None or time.monotonic() - self._usage[0] > SAMPLE_S:
-                per_lease, by_kind = await self.backend.sizes()
-                self._ledger.measured(per_lease.items())
-                self._usage = (time.monotonic(), DiskUsage(sum(by_kind.values()), by_kind))
+                held = await self.backend.sizes()
+                self._ledger.measured(held.by_lease.items())
+                collected = self._ledger.reclaimed_bytes() + held.gone_images
+                self._usage = (time.monotonic(), DiskUsage(sum(held.by_kind.values()), held.by_kind, collected))
             return self._usage[1]
 
     def leases(self, *, active: bool | None = None) -> list[Lease]:
@@ -227,6 +261,8 @@ class EnvironmentManager:
         self._closed = True
         try:
             await to_the_end(self._release_all([x for x in self._ledger.leases() if x.id in self._wanted]))
+            while self._background:
+                await to_the_end(asyncio.wait(self._background))
         finally:
             await self._backend.close()
 
@@ -250,7 +286,54 @@ class EnvironmentManager:
                 await self._step(lease, wanted, command, "the set-up command", {})
             if wanted.spec.git:
                 await self._step(lease, wanted, COMMIT, "the first commit", COMMIT_ENV)
+            self._ends_in_time(lease.id)
             return self._moved(lease.id, "ready")
+
+    def _begin(self, lease_id: str) -> asyncio.Task[Lease]:
+        """The one task that prepares an environment."""
+        task = self._preparing.get(lease_id)
+        if task is None:
+            task = self._preparing[lease_id] = self._spawn(self._prepare_or_give_up(lease_id))
+            task.add_done_callback(lambda _: self._preparing.pop(lease_id, None))
+        return task
+
+    async def _prepare_or_give_up(self, lease_id: str) -> Lease:
+        lease, wanted = self._ledger.get(lease_id), self._wanted[lease_id]
+        try:
+            return await self._tracked(lease_id, self._prepare(lease, wanted))
+        except BaseException as error:
+            await to_the_end(self._give_up(lease_id, describe(error)))
+            if isinstance(error, ThunderError | asyncio.CancelledError):
+                raise
+            raise EnvironmentFailure(
+                f"the environment of {lease.program} could not be prepared: {describe(error)}"
+            ) from error
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._landed)
+        return task
+
+    def _landed(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; else the lease's state tells
+
+    def _ends_in_time(self, lease_id: str) -> None:
+        """See to it that the environment does not outlive ``limits.wall_s``."""
+        at = dict(self._ledger.moves(lease_id))
+        wall_s = self._wanted[lease_id].limits.wall_s
+        left = at.get("ready", time.time()) + wall_s - time.time()
+        self._expiry[lease_id] = asyncio.get_running_loop().call_later(
+            max(0.0, left), self.end, lease_id, f"it was ended after {wall_s:g} s (environments.wall_s)"
+        )
+
+    def end(self, lease_id: str, why: str) -> None:
+        """The environment cannot be used any longer: its lease fails, and what is left of it goes. Not waited for."""
+        lease = self._ledger.find(lease_id)
+        if lease is not None and lease.active and lease_id in self._wanted:
+            self._spawn(self._give_up(lease_id, why))
 
     async def _step(self, lease: Lease, wanted: Wanted, command: str, what: str, env: Mapping[str, str]) -> None:
         done = await self.backend.exec(lease, wanted, command, SETUP_TIMEOUT_S, env)
@@ -263,13 +346,18 @@ class EnvironmentManager:
     async def _execute(
         self, lease: Lease, wanted: Wanted, command: str, timeout_s: float, env: Mapping[str, str]
     ) -> ExecResult:
-        async with self._turns[lease.id]:
-            if self._ledger.get(lease.id).state == "ready":
-                lease = self._moved(lease.id, "in_use")
+        if self._ledger.get(lease.id).state == "ready":
+            lease = self._moved(lease.id, "in_use")
+        before = self._commands.get(lease.id, 0)
+        self._commands[lease.id] = before + 1
+        if before == 0:
             self._on_event("tool_started", lease)
-            try:
-                return await self.backend.exec(lease, wanted, command, timeout_s, env)
-            finally:
+        try:
+            return await self.backend.exec(lease, wanted, command, timeout_s, env)
+        finally:
+            self._commands[lease.id] -= 1
+            if not self._commands[lease.id]:
+                del self._commands[lease.id]
                 self._on_event("tool_finished", lease)
 
     async def _tracked(self, lease_id: str, work: Coroutine[Any, Any, T]) -> T:
@@ -291,9 +379,11 @@ class EnvironmentManager:
             raise EnvironmentFailure(f"lease {lease_id} was released in the meantime")
         return task.result()
 
-    async def _give_up(self, lease_id: str) -> None:
-        """A preparation failed: say so, remove what it made; what cannot be removed stays ``failed`` for ``gc``."""
+    async def _give_up(self, lease_id: str, why: str = "") -> None:
+        """Its environment failed: say so, remove what is there; what cannot be removed stays ``failed`` for ``gc``."""
         if self._ledger.get(lease_id).active:
+            if why:
+                self._ends[lease_id] = why
             self._moved(lease_id, "failed")
         with contextlib.suppress(ThunderError):
             await self.release(lease_id)
@@ -301,7 +391,8 @@ class EnvironmentManager:
     def _usable(self, lease_id: str) -> tuple[Lease, Wanted]:
         lease = self._ledger.get(lease_id)
         if lease.state not in ("ready", "in_use") or lease_id not in self._wanted:
-            raise EnvironmentFailure(f"lease {lease_id} is {lease.state}; nothing can be done in it")
+            why = f": {self._ends[lease_id]}" if lease_id in self._ends else ""
+            raise EnvironmentFailure(f"lease {lease_id} is {lease.state}; nothing can be done in it{why}")
         return lease, self._wanted[lease_id]
 
     def _moved(self, lease_id: str, state: State) -> Lease:
@@ -311,7 +402,8 @@ class EnvironmentManager:
 
     def _over(self, lease_id: str) -> Lease:
         self._wanted.pop(lease_id, None)
-        self._turns.pop(lease_id, None)
+        if (timer := self._expiry.pop(lease_id, None)) is not None:
+            timer.cancel()
         self._usage = None
         if self._ledger.get(lease_id).state == "reclaimed":  # two releases at once
             return self._ledger.get(lease_id)

@@ -127,6 +127,7 @@ def summarise(run: RunRecords) -> dict[str, Any]:
         "tool_s": {**spread(s["tool_s"] for s in steps if s["command"]), "total": sum(s["tool_s"] for s in steps)},
         "tool_timeouts": sum(bool(s.get("timed_out")) for s in steps),
         "prepare_s": spread(r["prepare_s"] for r in rollouts if "prepare_s" in r),
+        "environment_wait_s": spread(r["environment_wait_s"] for r in rollouts if "environment_wait_s" in r),
         "disk": _disk(list(run.lines("disk"))),
         "kv_space_time": _space_time(samples),
         "imbalance": _imbalance(samples),

@@ -137,9 +137,11 @@ def _tool_time(s: dict[str, Any]) -> Row:
 
 def _environments(s: dict[str, Any]) -> list[Row]:
     disk = s["disk"]
+    waiting = s.get("environment_wait_s")  # runs of an earlier version waited for all of it
+    waited = f", of which agents waited {seconds(waiting['mean'])}" if waiting else ""
     kinds = ", ".join(f"{kind} {size(value)}" for kind, value in sorted(disk["peak_by_kind"].items()) if value)
     return [
-        ("environments", f"{s['environments']}, prepared in {seconds(s['prepare_s']['mean'])} on average"),
+        ("environments", f"{s['environments']}, prepared in {seconds(s['prepare_s']['mean'])} on average{waited}"),
         (
             "environment disk",
             f"{size(disk['peak_bytes'])} peak ({kinds or 'nothing'}), {size(disk['now_bytes'])} now",
