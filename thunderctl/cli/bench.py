@@ -74,8 +74,13 @@ def measure(policy: str, programs: int, workers: int, events: int) -> Speed:
     seen: set[int] = set()
     owner: dict[str, int] = {}
 
+    spent = 0.0
+
     def submit(event: ev.Event) -> list[Effect]:
+        nonlocal spent
+        began = time.process_time()
         effects = scheduler.handle(event, now)
+        spent += time.process_time() - began
         running.extend(e.call for e in effects if isinstance(e, Admit))
         return effects
 
@@ -94,7 +99,7 @@ def measure(policy: str, programs: int, workers: int, events: int) -> Speed:
     gc.freeze()
     decisions, done = 0, 0
     pick = [dice.random() for _ in range(4096)]
-    began = time.process_time()
+    spent = 0.0
     while done < events:
         now += EVENT_EVERY_S / programs
         chance = pick[done % len(pick)]
@@ -112,7 +117,6 @@ def measure(policy: str, programs: int, workers: int, events: int) -> Speed:
             effects = submit(ev.Timer())
         decisions += sum(not isinstance(e, Admit) for e in effects)
         done += 1
-    spent = time.process_time() - began
     gc.unfreeze()
     return Speed(policy, programs, workers, events, events / spent, 1e6 * spent / events, decisions)
 

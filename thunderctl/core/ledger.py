@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -71,12 +71,22 @@ class FadingSum:
 
 
 @dataclass(slots=True)
+class Group:
+    """The members of one group on one worker."""
+
+    members: int = 0
+    shared: int = 0
+    """Leading tokens that they have in common, as the engine's cache shows; 0: not known."""
+
+
+@dataclass(slots=True)
 class Entry:
     """What one ACTIVE program counts for on its worker."""
 
     tokens: int
     phase: Phase
     since: float
+    group: str | None = None
 
 
 @dataclass(slots=True)
@@ -98,25 +108,63 @@ class WorkerLedger:
     shared: int = 0
     """Leading tokens that all programs have in common, as the engine's cache shows."""
     _first_hits: deque[int] = field(default_factory=lambda: deque(maxlen=FIRST_HITS))
+    _groups: dict[str, Group] = field(default_factory=dict)
+    """Groups that have members here."""
+    _further: int = 0
+    """Members of groups whose shared part is known, beyond the first of each."""
+    _group_twice: int = 0
+    """Σ over groups of what is shared, for each member beyond the first."""
 
     @property
     def shared_twice(self) -> int:
-        """What the sums count more than once of the shared prefix."""
-        return self.shared and self.shared * max(0, len(self.entries) - 1)
+        """What the sums count more than once of the shared prefix, and of what groups share beyond it."""
+        everyone = self.shared and self.shared * max(0, len(self.entries) - 1)
+        return everyone + max(0, self._group_twice - self._further * self.shared)
 
-    def learn_shared(self, cached_tokens: int) -> None:
+    def found_by(self, group: str | None) -> int:
+        """Leading tokens that one more program, a member of ``group``, has in common with those that are here."""
+        known = self._groups.get(group) if group is not None else None
+        return max(self.shared if self.entries else 0, known.shared if known else 0)
+
+    def learn_shared(self, cached_tokens: int, group: str | None = None) -> None:
         """The first call of a program found ``cached_tokens`` here that others had brought.
 
         What every one of the last ``FIRST_HITS`` newcomers found is what all have in common. A single newcomer that
-        found nothing takes the assumption back.
+        found nothing takes the assumption back. The most that a member of a group found is what the group shares.
         """
         self._first_hits.append(cached_tokens)
         self.shared = min(self._first_hits) if len(self._first_hits) == FIRST_HITS else 0
+        known = self._groups.get(group) if group is not None else None
+        if known is not None and known.shared < cached_tokens:
+            self._count(known, -1)
+            known.shared = cached_tokens
+            self._count(known, 1)
 
-    def put(self, program: str, tokens: int, phase: Phase, since: float, now: float) -> None:
+    def _count(self, group: Group, sign: int) -> None:
+        """Add what ``group`` counts more than once to the sums, or take it out."""
+        if group.shared and group.members > 1:
+            self._further += sign * (group.members - 1)
+            self._group_twice += sign * (group.members - 1) * group.shared
+
+    def _join(self, name: str | None, members: int) -> None:
+        """``members`` more programs of the group ``name``; negative: fewer."""
+        if name is None:
+            return
+        group = self._groups.setdefault(name, Group())
+        self._count(group, -1)
+        group.members += members
+        self._count(group, 1)
+        if not group.members:
+            del self._groups[name]
+
+    def put(
+        self, program: str, tokens: int, phase: Phase, since: float, now: float, group: str | None = None
+    ) -> None:
         """Count ``program`` with these figures, in place of whatever it counted for before."""
-        self.drop(program, now)
-        self.entries[program] = Entry(tokens, phase, since)
+        before = self._take_out(program, now)
+        if before is None:
+            self._join(group, 1)
+        self.entries[program] = Entry(tokens, phase, since, group)
         if phase is Phase.REASONING:
             self.reasoning += tokens
             self.reasoning_programs += 1
@@ -126,15 +174,21 @@ class WorkerLedger:
 
     def drop(self, program: str, now: float) -> None:
         """Stop counting ``program``; nothing happens if it was not counted."""
+        entry = self._take_out(program, now)
+        if entry is not None:
+            self._join(entry.group, -1)
+
+    def _take_out(self, program: str, now: float) -> Entry | None:
         entry = self.entries.pop(program, None)
         if entry is None:
-            return
+            return None
         if entry.phase is Phase.REASONING:
             self.reasoning -= entry.tokens
             self.reasoning_programs -= 1
         else:
             self.acting -= entry.tokens
             self.fading.remove(entry.tokens, entry.since, now)
+        return entry
 
     def used(self, now: float) -> float:
         """Σ reasoning + Σ acting·f(t): the left side of the paper's thrashing test (section 4.3)."""
@@ -161,6 +215,13 @@ class WorkerLedger:
             found.append(f"{self.name}: faded {self.fading.read(now)}, counted {faded}")
         if self.reasoning_programs != len(self.entries) - len(acting):
             found.append(f"{self.name}: {self.reasoning_programs} reasoning programs counted wrongly")
+        members = Counter(e.group for e in self.entries.values() if e.group is not None)
+        if members != {name: group.members for name, group in self._groups.items()}:
+            found.append(f"{self.name}: members of groups counted wrongly")
+        known = [g for g in self._groups.values() if g.shared]
+        twice = (sum(g.members - 1 for g in known), sum((g.members - 1) * g.shared for g in known))
+        if twice != (self._further, self._group_twice):
+            found.append(f"{self.name}: groups count {self._group_twice} twice, should be {twice[1]}")
         return found
 
 

@@ -41,6 +41,11 @@ class Preparation:
     def __contains__(self, program: str) -> bool:
         return program in self._wanted or program in self._begun
 
+    @property
+    def pending(self) -> bool:
+        """Whether any environment is wanted and not begun."""
+        return bool(self._wanted)
+
     def want(self, program: str) -> None:
         """``program`` will use an environment that nobody has begun to prepare; again, if it wants another one."""
         self._begun.pop(program, None)

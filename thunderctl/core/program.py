@@ -98,6 +98,16 @@ class Program:
     """The worker that most likely still caches its context."""
     context_tokens: int = 0
     """Length of its context after the last finished call."""
+    side_tokens: int = 0
+    """Tokens of the other contexts that its last parallel calls left behind."""
+    prompt_tokens: int = 0
+    """Prompt of the last finished call."""
+    rewrites: bool = False
+    """Its last prompt was no longer than the one before, so it did not continue that: keeping its context is no use."""
+    parallel: dict[int, int] = field(default_factory=dict)
+    """Contexts of the calls that finished while others were in flight, by the length of their prompt, the latest last."""
+    most_calls: int = 0
+    """Calls in flight at once, at most, since it rested."""
     calls: dict[str, Call] = field(default_factory=dict)
     since: float = 0.0
     """Start of the present phase, or the end of the last tool if that is later."""
@@ -124,13 +134,43 @@ class Program:
 
     @property
     def tokens(self) -> int:
-        """KV tokens it needs: its resting context, or the sum over its calls, each counted (they run in parallel)."""
+        """KV tokens it needs: its resting contexts, or those of its calls, which run in parallel.
+
+        Prompts of the very same length are taken for one prompt, which the engine holds once: samples of one answer.
+        """
         if not self.calls:
-            return self.context_tokens
+            return self.context_tokens + self.side_tokens
         total = 0
-        for call in self.calls.values():
-            total += call.prompt_tokens + call.output_tokens
-        return total
+        if len(self.calls) == 1:
+            for call in self.calls.values():
+                total = call.prompt_tokens + call.output_tokens
+        else:
+            for call in self.calls.values():
+                total += call.output_tokens
+            total += sum({call.prompt_tokens for call in self.calls.values()})
+        # While some of them are answered already, and until the next ones have begun, the others' contexts stay.
+        return max(total, self.context_tokens + self.side_tokens) if self.side_tokens else total
+
+    def finish(self, call: Call, prompt_tokens: int, context: int) -> None:
+        """Take in the length of a finished call's prompt and ``context`` as the engine counted them."""
+        self.most_calls = max(self.most_calls, len(self.calls))
+        if self.most_calls > 1:
+            self.parallel.pop(prompt_tokens, None)
+            self.parallel[prompt_tokens] = context
+            if len(self.parallel) > self.most_calls:  # a later call of one of them: it continues the oldest context
+                del self.parallel[next(iter(self.parallel))]
+        self.rewrites = self.most_calls == 1 and self.steps > 0 and prompt_tokens <= self.prompt_tokens
+        self.steps += 1
+        self.prompt_tokens, self.context_tokens = prompt_tokens, context
+
+    def settle(self) -> None:
+        """No call is left: what they leave behind is known."""
+        if self.parallel:
+            self.side_tokens = max(0, sum(self.parallel.values()) - self.context_tokens)
+            self.parallel.clear()
+        else:
+            self.side_tokens = 0
+        self.most_calls = 0
 
     @property
     def in_flight(self) -> int:

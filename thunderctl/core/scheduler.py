@@ -91,9 +91,10 @@ class Scheduler:
             self._admit_held(self.programs[program_id])
         self.arriving.clear()
         self.touched.clear()
-        for name in self.preparation.due():
-            program = self.programs[name]
-            self._effects.append(PrepareEnvironment(name, program.status is Status.PAUSED))
+        if self.preparation.pending:
+            for name in self.preparation.due():
+                early = self.programs[name].status is Status.PAUSED
+                self._effects.append(PrepareEnvironment(name, early))
         return self._effects
 
     def next_deadline(self) -> float | None:
@@ -113,7 +114,10 @@ class Scheduler:
     def _call_arrived(self, event: ev.CallArrived) -> None:
         if event.call in self.calls:
             return
-        if all(worker.draining for worker in self.workers.values()):
+        for worker in self.workers.values():
+            if not worker.draining:
+                break
+        else:
             self._effects.append(Reject(event.call, event.program, 503, NO_WORKER_RETRY_S, "no worker is up"))
             return
         if event.program in self._releasing:
@@ -165,14 +169,13 @@ class Scheduler:
         if call.worker in self.workers:
             self._book(self.workers[call.worker], program, call, call.admitted, event)
             if not program.steps:
-                self.workers[call.worker].learn_shared(event.cached_tokens)
+                self.workers[call.worker].learn_shared(event.cached_tokens, program.group)
         context = event.prompt_tokens + event.output_tokens
-        if program.steps:
+        if program.steps and len(program.calls) == 1 and not program.side_tokens:
             grown = max(0, context - program.context_tokens)
             self.growth_tokens += GROWTH_WEIGHT * (grown - self.growth_tokens)
         self.context_tokens += GROWTH_WEIGHT * (context - self.context_tokens)
-        program.steps += 1
-        program.context_tokens = context
+        program.finish(call, event.prompt_tokens, context)
         self._end(call)
 
     def _book(
@@ -231,6 +234,7 @@ class Scheduler:
             self._recount(program)
             return
         self.arriving.pop(program.id, None)
+        program.settle()
         program.apply(Verb.REST)
         program.since = program.rested = self.now
         program.tool, program.tool_ended = "", False
@@ -440,7 +444,9 @@ class Scheduler:
     def _recount(self, program: Program) -> None:
         """Bring the ledger and the policy up to date with what the program now needs."""
         if program.worker is not None and program.worker in self.workers:
-            self._ledger(program).put(program.id, program.tokens, program.phase, program.since, self.now)
+            self._ledger(program).put(
+                program.id, program.tokens, program.phase, program.since, self.now, program.group
+            )
             self.touched[program.worker] = None
         self._noticed(program)
 

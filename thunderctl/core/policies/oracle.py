@@ -28,22 +28,28 @@ class Ahead:
     """Seconds from the end of its call to the next call."""
     growth_tokens: int
     """Tokens by which the context is longer then."""
+    reused: bool = True
+    """The next prompt continues this one."""
 
 
 @dataclass(slots=True)
 class Oracle(Thunder):
-    """``future``: the steps of each program in their order. ``horizon``: steps of growth that the queue looks at."""
+    """``future``: the steps of each program in their order. ``horizon``: steps of growth that the queue looks at.
+    ``stalled``: share of a worker's tokens that a recompute is taken to stall.
+    """
 
     name: ClassVar[str] = "oracle"
     future: Mapping[str, Sequence[Ahead]] = field(default_factory=dict)
     horizon: int = 10
+    stalled: float = 1.0
 
     def _keep_s(self, scheduler: Scheduler, program: Program, worker: WorkerLedger) -> float:
         rate = worker.prefill_tokens_per_s
-        worth_s = worker.capacity / rate if rate else math.inf
+        worth_s = self.stalled * worker.capacity / rate if rate else math.inf
         if program.tool_ended or not program.steps:
             return worth_s
-        return math.inf if self.future[program.id][program.steps - 1].gap_s <= worth_s else 0.0
+        ahead = self.future[program.id][program.steps - 1]
+        return math.inf if ahead.gap_s <= worth_s and ahead.reused else 0.0
 
     def _size(self, program: Program, newcomer: bool) -> float:
         ahead = self.future[program.id][program.steps : program.steps + self.horizon]

@@ -63,6 +63,8 @@ if TYPE_CHECKING:
 
 UNKNOWN_WORTH_S = 10.0
 """Break-even time while a worker's prefill rate is not known (told: a half-life of 10 s beat 1 s by 10%)."""
+STALLED = 0.5
+"""Share of a worker's tokens that a recompute stalls: those of programs that reason. Those that act lose nothing."""
 MOST_GROUPS = 4096
 """Groups whose worker is remembered."""
 
@@ -79,9 +81,9 @@ class Thunder:
 
     name: ClassVar[str] = "thunder"
     fill: float = 0.9
-    growth_steps: float = 1.5
+    growth_steps: float = 0.75
     origin_wait_s: float = 8.0
-    ageing_s: float = 900.0
+    ageing_s: float = 3000.0
     max_pause_s: float = 1800.0
     _idle: dict[str, Line] = field(default_factory=dict, init=False)
     """Acting programs of each worker, the longest idle first."""
@@ -236,8 +238,10 @@ class Thunder:
 
     def _keep_s(self, scheduler: Scheduler, program: Program, worker: WorkerLedger) -> float:
         """Seconds, from the program's last sign of life, for which keeping its context pays."""
+        if program.rewrites:
+            return 0.0
         rate = worker.prefill_tokens_per_s
-        worth_s = worker.capacity / rate if rate else UNKNOWN_WORTH_S
+        worth_s = STALLED * worker.capacity / rate if rate else UNKNOWN_WORTH_S
         return worth_s if program.tool_ended else scheduler.tools.keep_for(program.tool, worth_s)
 
     def _room(self, scheduler: Scheduler, worker: WorkerLedger, now: float) -> float:
@@ -278,7 +282,8 @@ class Thunder:
             if worker is None or head is None:
                 del self._look[name]
                 continue
-            tokens = scheduler.programs[head].tokens - (worker.shared if worker.entries else 0)
+            program = scheduler.programs[head]
+            tokens = program.tokens - worker.found_by(program.group)
             alone = worker.reasoning_programs == 0 and tokens > self.fill * worker.capacity
             if tokens <= self._room(scheduler, worker, now) or alone:
                 reason = "larger than the worker" if alone else "fits: shortest first, aged"
