@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from thunderctl import paths
+from thunderctl.environments import local
 from thunderctl.environments.lease import LeaseLedger
 from thunderctl.environments.manager import EnvironmentManager
 from thunderctl.node import NodeRecord, write_node
@@ -72,3 +73,19 @@ async def make_manager(home: Path) -> AsyncIterator[MakeManager]:
             return manager
 
         yield make
+
+
+@pytest.fixture(params=["bubblewrap", "plain"])
+async def local_manager(
+    request: pytest.FixtureRequest, make_manager: MakeManager, monkeypatch: pytest.MonkeyPatch
+) -> EnvironmentManager:
+    """One with bubblewrap, where it works, and one without."""
+    if request.param == "plain":
+        which = local.shutil.which
+        monkeypatch.setattr(local.shutil, "which", lambda n, path=None: None if n == "bwrap" else which(n, path=path))
+        return await make_manager()
+    made = await make_manager()
+    assert isinstance(made.backend, local.LocalBackend)
+    if made.backend._bwrap is None:
+        pytest.skip(made.backend.notice or "no bubblewrap")
+    return made

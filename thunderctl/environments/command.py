@@ -2,7 +2,7 @@
 
 Not ``asyncio.subprocess``: its ``wait`` returns, in some versions, only when the last holder of the pipe has gone, and
 a background process may hold it for ever. Here the exit of the command (a pidfd) and the end of its output (the pipe)
-are two things. The tree is ended in every case: exit, deadline, cancellation.
+are two things. The tree is ended in every case: exit, deadline, stop, cancellation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from thunderctl.environments.backend import to_the_end
 from thunderctl.environments.output import HeadTail
@@ -23,6 +25,17 @@ _HOLDER_GRACE_S = 0.25
 """After the end of the tree: how long the pipe may stay open before its holder is hunted (or given up)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: by itself, at its deadline, or because it was told to stop."""
+
+    code: int
+    """As a shell tells it."""
+    seconds: float
+    timed_out: bool
+    stopped: bool
+
+
 async def run(
     argv: Sequence[str],
     *,
@@ -31,10 +44,13 @@ async def run(
     timeout_s: float,
     kept: HeadTail,
     hunt: Callable[[int], None],
-) -> tuple[int, float, bool]:
-    """Run ``argv`` in a session of its own; ``(code, seconds, timed out)``.
+    stop: asyncio.Future[int],
+    keep_open: Sequence[int] = (),
+) -> Ended:
+    """Run ``argv`` in a session of its own until it ends, its deadline comes or ``stop`` is done.
 
-    ``hunt(pid)`` ends what left the session; it is called in a thread when the command has ended.
+    ``hunt(pid)`` ends what left the session; it is called in a thread when the command has ended. ``keep_open`` are
+    descriptors that the command inherits.
     """
     loop = asyncio.get_running_loop()
     reading, writing = os.pipe()
@@ -49,6 +65,7 @@ async def run(
             env=dict(env),
             cwd=cwd,
             start_new_session=True,
+            pass_fds=keep_open,
         )
     except BaseException:
         os.close(reading)
@@ -69,14 +86,10 @@ async def run(
                 silent.set_result(None)
 
     loop.add_reader(reading, readable)
-    timed_out = False
     try:
         exited = asyncio.ensure_future(_exit_of(process))
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.shield(exited)
-        except TimeoutError:
-            timed_out = True
+        awaited: set[asyncio.Future[Any]] = {exited, stop}
+        done, _ = await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         took = time.monotonic() - started
     finally:
         try:
@@ -85,7 +98,7 @@ async def run(
             loop.remove_reader(reading)
             os.close(reading)
     code = process.returncode
-    return (128 - code if code < 0 else code), took, timed_out
+    return Ended(128 - code if code < 0 else code, took, timed_out=not done, stopped=bool(done) and exited not in done)
 
 
 async def _end(

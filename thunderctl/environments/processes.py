@@ -1,23 +1,25 @@
-"""Finding and ending processes by the mark they carry: ``THUNDERCTL_LEASE=<lease>`` in their environment.
+"""Finding and ending processes by the marks they carry in their environment: of their lease, and of their command.
 
-Only processes of this user are looked at, and never this one or one it descends from. The mark is inherited by every
-child, so a double fork into a session of its own is found all the same.
+Only processes of this user are looked at, and never this one or one it descends from. A mark is inherited by every
+child, so a double fork into a session of its own is found all the same; one that empties its environment is not.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 MARK = "THUNDERCTL_LEASE"
+COMMAND_MARK = "THUNDERCTL_COMMAND"
+"""Its value is given out once: several commands of one lease run side by side, and each ends alone."""
 _PASSES = 20
 
 
-def marked(above: int = 0) -> Iterator[tuple[int, str]]:
-    """``(pid, lease)`` of every process of this user that carries the mark; ``above`` skips smaller pids."""
-    mine, needle, me = os.geteuid(), f"{MARK}=".encode(), os.getpid()
+def marked(above: int = 0, mark: str = MARK) -> Iterator[tuple[int, str]]:
+    """``(pid, lease)`` of every process of this user that carries ``mark``; ``above`` skips smaller pids."""
+    mine, needle, me = os.geteuid(), f"{mark}=".encode(), os.getpid()
     for name in os.listdir("/proc"):  # noqa: PTH208 (half the time of Path.iterdir, and this runs after each command)
         if not name.isdecimal() or int(name) <= above or int(name) == me:
             continue
@@ -34,11 +36,12 @@ def marked(above: int = 0) -> Iterator[tuple[int, str]]:
                     yield int(name), variable[len(needle) :].decode("utf-8", "replace")
 
 
-def kill_marked(lease: str, above: int = 0) -> None:
-    """Kill every process that carries the mark of ``lease``, until a look finds none."""
-    spared = ancestors()
+def kill_marked(value: str, above: int = 0, mark: str = MARK) -> None:
+    """Kill every process whose ``mark`` has ``value`` (a lease, or a command), until a look finds none."""
     for _ in range(_PASSES):  # a process may fork between the look and the kill; its child is found by the next look
-        found = [pid for pid, whose in marked(above) if whose == lease and pid not in spared]
+        found = {pid for pid, whose in marked(above, mark) if whose == value}
+        if found:  # seldom, and who the ancestors are takes as long to find out as a look
+            found -= ancestors()
         if not found:
             return
         for pid in found:
@@ -59,7 +62,7 @@ def kill_group(pgid: int) -> None:
         return
 
 
-def ancestors() -> Collection[int]:
+def ancestors() -> set[int]:
     """This process and those it descends from."""
     found, pid = set(), os.getpid()
     while pid > 0 and pid not in found:
