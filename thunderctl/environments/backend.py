@@ -14,7 +14,8 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from thunderctl.environments.lease import Lease
-from thunderctl.environments.spec import EnvironmentSpec, ExecResult, Limits, Network
+from thunderctl.environments.spec import EnvironmentSpec, ExecResult, Held, Limits, Network
+from thunderctl.profile import ToolEnvironmentSpec
 
 T = TypeVar("T")
 
@@ -42,6 +43,16 @@ class Wanted:
     image: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A place that a back-end prepared."""
+
+    place: str
+    """What ``Lease.place`` keeps: a container id, or a folder."""
+    complete: bool = False
+    """Set-up and first commit are in it already: it comes from a layer that was kept."""
+
+
 def wanted_to_json(wanted: Wanted) -> bytes:
     """For the ledger; :func:`wanted_from_json` is its inverse."""
     return msgspec.json.encode(wanted, enc_hook=str)
@@ -50,6 +61,19 @@ def wanted_to_json(wanted: Wanted) -> bytes:
 def wanted_from_json(text: bytes) -> Wanted:
     """``msgspec.MsgspecError`` if it is none."""
     return msgspec.json.decode(text, type=Wanted, dec_hook=lambda kind, value: kind(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A place that ended without being told to."""
+
+    lease: str
+    """The one that the place was made for; it may have been lent to another since."""
+    place: str
+    why: str
+
+
+OnDeath = Callable[[Death], None]
 
 
 class Backend(Protocol):
@@ -63,8 +87,16 @@ class Backend(Protocol):
         """``None`` if it can be used, else why not."""
         ...
 
-    async def prepare(self, lease: Lease, wanted: Wanted) -> str:
-        """Make the place and fill it: files, then set-up is the manager's. Returns what ``Lease.place`` keeps."""
+    async def prepare(self, lease: Lease, wanted: Wanted) -> Made:
+        """Make the place and fill it with the files; unless it is complete, set-up is the manager's."""
+        ...
+
+    async def fill(self, lease: Lease, wanted: Wanted) -> None:
+        """Copy the files of ``wanted`` into a place that was made without any."""
+        ...
+
+    async def keep(self, lease: Lease, wanted: Wanted) -> None:
+        """The place was set up and nothing runs in it: keep that for the next one like it, where that can be done."""
         ...
 
     async def exec(
@@ -81,8 +113,20 @@ class Backend(Protocol):
         """Remove everything of the lease; what is gone already is fine."""
         ...
 
-    async def sizes(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Bytes per lease, and bytes by kind (which include those)."""
+    async def sizes(self) -> Held:
+        """What environments and their images hold on the disk."""
+        ...
+
+    async def tidy(self, settings: ToolEnvironmentSpec, run: str) -> None:
+        """Let images go as ``settings.image_policy`` says; ``run`` is one that may need fewer of them than before."""
+        ...
+
+    async def ports(self, lease: Lease) -> dict[int, int]:
+        """Published ports: the number inside → the number on this machine's loopback."""
+        ...
+
+    async def watch(self, on_death: OnDeath) -> None:
+        """Tell of every place that ends by itself, once, until cancelled."""
         ...
 
     async def close(self) -> None: ...

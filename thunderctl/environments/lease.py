@@ -128,6 +128,19 @@ class LeaseLedger:
             self._db.execute("UPDATE leases SET place = ? WHERE id = ?", (place, lease_id))
         return self.get(lease_id)
 
+    def lend(self, lease_id: str, program: str, run: str) -> bool:
+        """Give an environment that was kept ready for nobody in particular to ``program``; false if it is gone."""
+        now = time.time()
+        with self._lock:
+            changed = self._db.execute(
+                "UPDATE leases SET program = ?, run = ?, state = 'in_use', updated = ? "
+                "WHERE id = ? AND state = 'ready' AND program = ''",
+                (program, run, now, lease_id),
+            ).rowcount
+            if changed:
+                self._db.execute("INSERT INTO moves VALUES (?, 'in_use', ?)", (lease_id, now))
+        return bool(changed)
+
     def measured(self, sizes: Iterable[tuple[str, int]]) -> None:
         """Write down the bytes that environments were seen to hold, as ``(lease id, bytes)``."""
         with self._lock:

@@ -101,3 +101,19 @@ class DiskUsage:
 
     bytes_now: int
     by_kind: dict[str, int]
+    """``containers``: writable layers; ``images``: layers that only images of this home have; ``build cache``: those of
+    them that are kept of set-up commands; ``volumes``; ``folders``: of local environments."""
+    collected_bytes: int = 0
+    """What reclaimed environments and removed images held. Without collection it would be here besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a back-end measured, in bytes."""
+
+    by_lease: dict[str, int]
+    """An environment that was reclaimed stands here once more, with what it held at the end."""
+    by_kind: dict[str, int]
+    """Of what is there now."""
+    gone_images: int = 0
+    """Layers that only images of this home needed and that are gone, since the back-end began."""

@@ -11,7 +11,8 @@ Definitions, once and for all:
 - *imbalance*: at each sampling, the fullest worker less the emptiest one, each as booked tokens ÷ its capacity; mean
   and maximum over the samplings that saw at least two workers;
 - *host lag*: seconds by which an emulated engine came too late because its host could not keep pace ÷ emulated seconds
-  between the first and the last sample. Above 5% the host shows in the figures.
+  between the first and the last sample. Above 5% the host shows in the figures;
+- *disk without collection*: computed, see ``report/disk.py``.
 
 Times of an emulated node are emulated seconds throughout.
 """
@@ -22,6 +23,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
+
+from thunderctl.report.disk import without_collection
 
 UNFINISHED = ("failed", "cut off", "running")
 """States of programs that did not get to their end."""
@@ -184,10 +187,12 @@ def _decisions(decisions: Iterable[dict[str, Any]]) -> dict[str, int]:
 def _disk(samples: list[dict[str, Any]]) -> dict[str, Any]:
     totals = [s["bytes_now"] for s in samples]
     peak = max(samples, key=lambda s: s["bytes_now"], default=None)
+    computed = without_collection(samples)
     return {
         "peak_bytes": max(totals, default=0),
         "now_bytes": totals[-1] if totals else 0,
         "peak_by_kind": peak["by_kind"] if peak else {},
+        **({"without_collection_peak_bytes": max(computed)} if computed else {}),
     }
 
 

@@ -9,6 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from thunderctl.report.disk import run_figure
+from thunderctl.report.page import document
 from thunderctl.runs.store import RunFolder, write_whole
 
 KIND_MEANS = {
@@ -140,13 +142,18 @@ def _environments(s: dict[str, Any]) -> list[Row]:
     waiting = s.get("environment_wait_s")  # runs of an earlier version waited for all of it
     waited = f", of which agents waited {seconds(waiting['mean'])}" if waiting else ""
     kinds = ", ".join(f"{kind} {size(value)}" for kind, value in sorted(disk["peak_by_kind"].items()) if value)
-    return [
+    rows = [
         ("environments", f"{s['environments']}, prepared in {seconds(s['prepare_s']['mean'])} on average{waited}"),
         (
             "environment disk",
             f"{size(disk['peak_bytes'])} peak ({kinds or 'nothing'}), {size(disk['now_bytes'])} now",
         ),
     ]
+    computed = disk.get("without_collection_peak_bytes", 0)
+    if computed > disk["peak_bytes"] > 0:
+        times = computed / disk["peak_bytes"]
+        rows.append(("  without collection", f"{size(computed)} peak, {times:.1f}× as much (computed)"))
+    return rows
 
 
 def engine_line(summary: dict[str, Any]) -> str | None:
@@ -195,4 +202,10 @@ def write_page(run: RunFolder, content: RenderableType) -> None:
     """``report.html``: what the terminal shows, as a page that needs nothing else."""
     console = Console(record=True, width=120, file=io.StringIO())
     console.print(content)
-    write_whole(run.folder / "report.html", console.export_html(inline_styles=True))
+    drawn = run_figure(list(run.lines("disk")))
+    if drawn is None:
+        page = console.export_html(inline_styles=True)
+    else:
+        text = console.export_html(inline_styles=True, code_format='<pre class="wide">{code}</pre>')
+        page = document(sentence=f"Run {run.id}", title="", drawn=[drawn], before=text)
+    write_whole(run.folder / "report.html", page)
