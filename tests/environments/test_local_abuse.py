@@ -21,6 +21,8 @@ from thunderctl.environments.local import LocalBackend
 from thunderctl.environments.manager import EnvironmentManager
 from thunderctl.environments.spec import EnvironmentSpec, Limits
 
+isolated_only = pytest.mark.parametrize("local_manager", ["bubblewrap"], indirect=True)
+"""For what only bubblewrap isolates from."""
 LIMITS = Limits(pids=40, disk_mib=16, output_bytes=1000)
 
 
@@ -31,8 +33,7 @@ def manager(local_manager: EnvironmentManager) -> EnvironmentManager:
 
 @pytest.fixture
 def wrapped(manager: EnvironmentManager) -> EnvironmentManager:
-    if not is_wrapped(manager):
-        pytest.skip("only bubblewrap isolates from this")
+    assert is_wrapped(manager), "its test wants isolated_only"
     return manager
 
 
@@ -150,6 +151,7 @@ async def test_many_short_commands_get_no_further_than_one_long_one(manager: Env
     await manager.execute(lease.id, "rm f*")
 
 
+@isolated_only
 async def test_shared_memory_counts_as_disk(wrapped: EnvironmentManager, lease: Lease) -> None:
     await wrapped.execute(lease.id, "head -c 8M /dev/zero > /dev/shm/x")
     await wrapped.disk_usage()
@@ -220,6 +222,7 @@ def command_lines() -> list[str]:
     return found
 
 
+@isolated_only
 async def test_killing_everything_ends_nobody_outside(wrapped: EnvironmentManager, lease: Lease) -> None:
     other = asyncio.create_task(wrapped.execute(lease.id, "touch up; until [ -e go ]; do sleep 0.02; done; echo alive"))
     while not (Path(lease.place or "") / "root/testbed/up").exists():
@@ -229,6 +232,7 @@ async def test_killing_everything_ends_nobody_outside(wrapped: EnvironmentManage
     assert (await other).output == "alive\n"
 
 
+@isolated_only
 async def test_another_environment_cannot_be_read(wrapped: EnvironmentManager, lease: Lease) -> None:
     neighbour = next(each for each in wrapped.leases() if each.program == "neighbour")
     done = await wrapped.execute(
@@ -241,6 +245,7 @@ async def test_another_environment_cannot_be_read(wrapped: EnvironmentManager, l
     assert done.output.count("No such file or directory") >= 3
 
 
+@isolated_only
 async def test_nothing_outside_can_be_written(wrapped: EnvironmentManager, lease: Lease, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
