@@ -48,6 +48,9 @@ class LoopLimits(_Section):
 
 class WorkloadEnvironment(_Section):
     image: str | None = None
+    """A name, ``base:NAME``, ``build:FOLDER`` or ``import:FILE``."""
+    warm: int = Field(0, ge=0, le=1024)
+    """Containers of each image that are kept ready for the next agent."""
     setup: list[str] = Field(default_factory=list)
     env: dict[str, str] = Field(default_factory=dict)
 

@@ -72,6 +72,10 @@ class StubNode:
     tools: list[tuple[str, str]]
     """What agents told of their tools, in order."""
     released: list[str]
+    warm: list[tuple[str, str | None, int]]
+    """(run, image, count) of what was to be kept ready."""
+    over: list[str]
+    """Runs that are over."""
 
     def client(self) -> DaemonClient:
         return DaemonClient(self.url, model="small")
@@ -91,6 +95,8 @@ class _Control:
             web.post("/programs/tool", self.tool),
             web.post("/environments", self.environment),
             web.post("/environments/{lease}/exec", self.execute),
+            web.post("/environments/warm", self.warm),
+            web.post("/runs/over", self.over),
         ]
 
     async def decisions(self, request: web.Request) -> web.Response:
@@ -125,6 +131,15 @@ class _Control:
     async def environment(self, request: web.Request) -> web.Response:
         return web.json_response({"id": "e1", "prepared_s": 0.5})
 
+    async def warm(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self._node.warm.append((body["run"], body["image"], body["count"]))
+        return web.json_response({})
+
+    async def over(self, request: web.Request) -> web.Response:
+        self._node.over.append((await request.json())["run"])
+        return web.json_response({})
+
     async def execute(self, request: web.Request) -> web.Response:
         said = {"output": "done", "returncode": 0, "duration_s": 0.0, "timed_out": False, "truncated_bytes": 0}
         said |= {"waited_s": 0.25, "prepared_s": 0.5}
@@ -143,7 +158,7 @@ async def a_stub_node(policy: str = "thunder", capacity: int = 100_000) -> Async
     upstreams = Upstreams(settings)
     upstreams.add("w0", str(upstream.make_url("")).rstrip("/"))
     shell.submit(ev.WorkerUp("w0", capacity, 1000.0))
-    node = StubNode("", engine, shell, [], [])
+    node = StubNode("", engine, shell, [], [], [], [])
     app = web.Application(client_max_size=2**26)
     app.add_routes(Gateway(settings, shell, upstreams, own_key=False).routes())
     app.add_routes(_Control(node).routes())

@@ -152,12 +152,14 @@ async def test_coding_agents_do_one_task_each_as_before(tmp_path: Path) -> None:
     workload = load_workload(folder)
     tasks = choose_tasks(load_tasks(folder), "replay", None)
     limits = workload.limits.model_copy(update={"steps": 2})
-    workload = workload.model_copy(update={"limits": limits})
+    environment = workload.environment.model_copy(update={"warm": 2})
+    workload = workload.model_copy(update={"limits": limits, "environment": environment})
     plan = CodingPlan(workload, tasks[:2], agents=3, kind="replay", judge=True, max_error_share=0.2)
     store = a_store(tmp_path, plan)
     async with a_stub_node() as node:
         summary = await drive(node, plan, store)
         assert sorted(node.released) == [f"run-1/agent-00{n}" for n in range(3)]
+        assert node.warm == [("run-1", "thunderctl/base:1", 2)] and node.over == ["run-1"]
     assert plan.total_steps == 6 == summary["throughput"]["steps"]
     assert summary["agents"]["by_status"] == {"step limit": 3}
     assert summary["agents"]["not_judged"] == 3 and summary["prepare_s"]["mean"] == 0.5

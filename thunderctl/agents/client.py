@@ -209,6 +209,16 @@ class DaemonClient:
         answer, _, _ = await self._send("POST", "/environments", body)
         return Lease(answer["id"], answer["prepared_s"])
 
+    async def keep_warm(
+        self, run: str, count: int, *, image: str | None = None, env: dict[str, str] | None = None
+    ) -> None:
+        """Have ``count`` environments of this kind ready at any time, until :meth:`run_over`."""
+        await self._send("POST", "/environments/warm", {"run": run, "count": count, "image": image, "env": env or {}})
+
+    async def run_over(self, run: str) -> None:
+        """The run has ended: nothing more is kept ready for it, and images that nobody needs may go."""
+        await self._send("POST", "/runs/over", {"run": run})
+
     async def execute(self, lease: Lease, command: str, timeout_s: float | None = None) -> ToolResult:
         body = {"command": command, "timeout_s": timeout_s}
         answer, _, _ = await self._send("POST", f"/environments/{lease.id}/exec", body, repeatable=False)
@@ -218,8 +228,9 @@ class DaemonClient:
         encoded = {path: base64.b64encode(data).decode() for path, data in files.items()}
         await self._send("PUT", f"/environments/{lease.id}/files", {"files": encoded})
 
-    async def give_back(self, lease: Lease) -> None:
-        await self._send("DELETE", f"/environments/{lease.id}")
+    async def give_back(self, lease: Lease, why: str = "") -> None:
+        """``why``: what whoever still uses it is told."""
+        await self._send("DELETE", f"/environments/{lease.id}" + (f"?why={quote(why)}" if why else ""))
 
     # ------------------------------------------------------------------ what a run stores
 
@@ -238,6 +249,14 @@ class DaemonClient:
 
     async def samples(self, since: int, *, now: bool = False) -> list[dict[str, Any]]:
         return (await self._send("GET", f"/samples?since={since}" + ("&now=1" if now else "")))[0]  # type: ignore[no-any-return]
+
+    async def environments(self) -> list[dict[str, Any]]:
+        """Every lease that the node ever gave, oldest first."""
+        return (await self._send("GET", "/environments"))[0]  # type: ignore[no-any-return]
+
+    async def environment_story(self, lease_id: str) -> dict[str, Any]:
+        """One lease whole: what was asked for, and the states that it went through."""
+        return (await self._send("GET", f"/environments/{lease_id}"))[0]  # type: ignore[no-any-return]
 
     async def disk(self) -> dict[str, Any]:
         return (await self._send("GET", "/disk"))[0]  # type: ignore[no-any-return]

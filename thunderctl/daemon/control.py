@@ -67,6 +67,24 @@ class EnvironmentBody(pydantic.BaseModel):
     """Answer when it is ready. Without, it is prepared in time for its program, and commands wait for it."""
 
 
+class WarmBody(pydantic.BaseModel):
+    """Environments to keep ready for a run, until it is over."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    run: str = pydantic.Field(min_length=1)
+    count: int = pydantic.Field(ge=0, le=1024)
+    image: str | None = None
+    env: dict[str, str] = {}
+    network: Literal["none", "bridge"] | None = None
+
+
+class RunBody(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    run: str = pydantic.Field(min_length=1)
+
+
 class ExecBody(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
@@ -106,6 +124,9 @@ class Control:
             web.get("/samples", self.samples),
             web.get("/environments", self.environments),
             web.post("/environments", owner(self.environment_request)),
+            web.post("/environments/warm", owner(self.environments_warm)),
+            web.post("/runs/over", owner(self.run_over)),
+            web.get("/environments/{lease}", owner(self.environment)),
             web.post("/environments/{lease}/exec", owner(self.environment_exec)),
             web.put("/environments/{lease}/files", owner(self.environment_files)),
             web.delete("/environments/{lease}", owner(self.environment_release)),
@@ -237,6 +258,23 @@ class Control:
     async def environments(self, request: web.Request) -> web.Response:
         return web.json_response([asdict(lease) for lease in self._node.environments.leases()])
 
+    async def environment(self, request: web.Request) -> web.Response:
+        """One lease whole. Values of its variables may be secrets: their names have to do."""
+        lease, wanted, moves = self._node.environments.story(request.match_info["lease"])
+        told = None
+        if wanted is not None:
+            spec = wanted.spec
+            told = {
+                "image": spec.image, "files": str(spec.files) if spec.files else None, "setup": spec.setup,
+                "env": sorted(spec.env), "user": spec.user, "workdir": spec.workdir, "git": spec.git,
+                "network": wanted.network, "ports": spec.ports, "limits": asdict(wanted.limits),
+                "mounts": [
+                    {"source": str(m.source), "target": m.target, "writable": m.writable} for m in spec.mounts
+                ],
+            }  # fmt: skip
+        states = [{"state": state, "at": at} for state, at in moves]
+        return web.json_response({**asdict(lease), "spec": told, "states": states})
+
     async def disk(self, request: web.Request) -> web.Response:
         return web.json_response(asdict(await self._node.environments.disk_usage()))
 
@@ -254,6 +292,18 @@ class Control:
             lease = environments.announce(body.program, body.run, spec)
             self._node.shell.submit(ev.EnvironmentWanted(body.program))
         return web.json_response({**asdict(lease), "prepared_s": time.monotonic() - began})
+
+    async def environments_warm(self, request: web.Request) -> web.Response:
+        body = WarmBody.model_validate_json(await request.read())
+        spec = EnvironmentSpec(image=body.image, env=body.env, network=body.network)
+        self._node.environments.keep_warm(body.run, spec, body.count)
+        return web.json_response({"count": body.count})
+
+    async def run_over(self, request: web.Request) -> web.Response:
+        """A run has ended: what was kept ready for it goes, and images as ``environments.image_policy`` says."""
+        run = RunBody.model_validate_json(await request.read()).run
+        await self._node.environments.run_over(run)
+        return web.json_response({"run": run})
 
     async def environment_exec(self, request: web.Request) -> web.Response:
         body = ExecBody.model_validate_json(await request.read())
@@ -277,7 +327,7 @@ class Control:
         return web.json_response({"written": len(files)})
 
     async def environment_release(self, request: web.Request) -> web.Response:
-        await self._node.environments.release(request.match_info["lease"])
+        await self._node.environments.release(request.match_info["lease"], request.query.get("why", "")[:200])
         return web.json_response({"released": True})
 
     async def shutdown(self, request: web.Request) -> web.Response:

@@ -73,6 +73,13 @@ class CodingCrew:
         self._desk = desk
         self._agents: dict[int, tuple[CodingAgent, Rollout]] = {}
 
+    async def begin(self) -> None:
+        """Have environments ready of each image, if the workload wants that."""
+        spec = self._plan.workload.environment
+        images = {self._plan.task_of(place).image or spec.image for place in range(self._plan.agents)}
+        for image in sorted(images, key=str) if spec.warm else ():
+            await self._desk.client.keep_warm(self._desk.store.id, spec.warm, image=image, env=spec.env)
+
     def next_agent(self, place: int) -> tuple[CodingAgent, Rollout] | None:
         if place in self._agents:
             return None

@@ -47,6 +47,9 @@ class Agent(Protocol):
 class Crew(Protocol):
     """Who works in a run, and on what."""
 
+    async def begin(self) -> None:
+        """What has to be said before the first agent starts."""
+
     def next_agent(self, place: int) -> tuple[Agent, Rollout] | None:
         """Who works at ``place`` next, and the rollout that tells of it; ``None``: nobody any more."""
 
@@ -194,6 +197,7 @@ class Driver:
         await self._skip_the_past()
         collecting = asyncio.create_task(self._keep_collecting())
         try:
+            await self._crew.begin()
             await self._work()
             self.progress.phase = "judging"
             await self._crew.judge()
@@ -204,6 +208,8 @@ class Driver:
             with contextlib.suppress(ThunderError):
                 await self._collect(now=True)
             self._crew.close()
+            with contextlib.suppress(ThunderError):
+                await self._client.run_over(self._store.id)
 
     def _noted(self, rollout: Rollout, step: dict[str, Any]) -> None:
         self.progress.steps += 1

@@ -82,6 +82,9 @@ class TraceCrew:
         self._work = plan.work()
         self._desk = desk
 
+    async def begin(self) -> None:
+        """Nobody needs anything."""
+
     def next_agent(self, place: int) -> tuple[TraceAgent, ProgramRollout] | None:
         assignment = self._work.take()
         if assignment is None:
