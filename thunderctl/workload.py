@@ -63,7 +63,7 @@ class Workload(_Section):
     description: str
     prompts: Prompts
     limits: LoopLimits = LoopLimits()  # type: ignore[call-arg]
-    environment: WorkloadEnvironment = WorkloadEnvironment()
+    environment: WorkloadEnvironment = WorkloadEnvironment()  # type: ignore[call-arg]
 
 
 class TaskFile(_Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,22 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from thunderctl.cli.bench import app
-from thunderctl.cli.experiment import LOADS, SHARED_TOKENS, Load, Trial, run_trial, saturation, trace_of
+from thunderctl.cli.experiment import (
+    AT_ONCE,
+    LOADS,
+    NEWCOMERS,
+    SHARED_TOKENS,
+    Load,
+    Trial,
+    run_trial,
+    saturation,
+    trace_of,
+)
 from thunderctl.cli.simulated import Future
 from thunderctl.errors import UsageError
 from thunderctl.report.experiment import Outcome, cells, interval
 from thunderctl.sim.worker import SimWorker
-from thunderctl.traces.load import find_trace, load_trace
+from thunderctl.traces.load import find_trace, load_trace, make_trace
 from thunderctl.traces.trace import Work
 from thunderctl.workers.inside.thunderctl_timing import Measured
 
@@ -80,6 +91,12 @@ def test_every_load_has_a_name_of_its_own_and_a_trace_that_does_as_its_name_says
     assert {p.shared_prefix for p in by_name["shared 90%"].programs} == {SHARED_TOKENS}
     members = [p.group for p in by_name["groups of 8"].programs]
     assert all(members.count(group) == 8 for group in set(members))
+    assert {p.samples for p in by_name["best of 4"].programs} == {AT_ONCE}
+    assert {p.branches for p in by_name["sub-agents"].programs} == {AT_ONCE}
+    held = [p.prompt_at(n) for p in by_name["shared 50%"].programs for n in range(len(p.steps))]
+    assert 0.4 < SHARED_TOKENS * len(held) / sum(held) < 0.6
+    sizes = [p.first_prompt for p in by_name["newcomers"].programs]
+    assert NEWCOMERS[0] <= min(sizes) < 2000 and 7000 < max(sizes) <= NEWCOMERS[1]
     assert by_name["3× on 1"] is CODING
 
 
@@ -88,6 +105,25 @@ def test_a_load_at_saturation_fills_the_workers() -> None:
     held = [p.prompt_at(n) + s.output for p in CODING.programs for n, s in enumerate(p.steps)]
     assert outcome.agents * sum(held) / len(held) == pytest.approx(2 * WORKER.kv_tokens, rel=0.1)
     assert outcome.agents == round(2 * saturation(CODING, WORKER))
+
+
+def test_a_programs_parallel_calls_fill_the_workers_too() -> None:
+    whole = saturation(CODING, WORKER)
+    for branches in (2, 4):
+        many = make_trace("many", [replace(p, branches=branches) for p in CODING.programs])
+        assert saturation(many, WORKER) == pytest.approx(whole / branches)
+    sampled = make_trace("sampled", [replace(p, samples=4) for p in CODING.programs])
+    assert whole / 1.3 < saturation(sampled, WORKER) < whole  # one prompt, and three more answers
+
+
+def test_small_newcomers_are_not_served_before_larger_ones_and_that_costs_no_throughput() -> None:
+    load = next(load for load in LOADS if load.name == "newcomers")
+    fair, unfair = (
+        run_trial(Trial(load, policy, 0, 600.0, CODING, WORKER)) for policy in ("thunder", "thunder:newcomers=0")
+    )
+    assert fair.size_and_wait is not None and unfair.size_and_wait is not None
+    assert fair.size_and_wait < 0.3 < unfair.size_and_wait
+    assert fair.steps_per_min > 0.9 * unfair.steps_per_min
 
 
 def test_a_trial_gives_the_same_outcome_each_time_but_for_its_cost() -> None:
@@ -128,6 +164,9 @@ def test_a_cell_is_the_mean_over_its_seeds_and_a_share_of_the_oracle() -> None:
     def outcome(policy: str, seed: int, steps: float) -> Outcome:
         return Outcome("load", policy, seed, 10, steps, 0.5, 4, 0.1)
 
-    made = cells([outcome("thunder", 0, 90), outcome("thunder", 1, 110), outcome("oracle", 0, 125)])
-    assert [(c.policy, c.steps_per_min, c.of_ceiling) for c in made] == [("thunder", 100, 0.8), ("oracle", 125, 1.0)]
+    found = [("thunder", 90), ("thunder", 110), ("oracle", 120), ("oracle:horizon=3", 125), ("baseline", 50)]
+    made = cells([outcome(policy, seed, steps) for seed, (policy, steps) in enumerate(found)])
+    assert (made[0].of_baseline, made[0].of_paper) == (2.0, None)
+    made = [cell for cell in made if cell.policy in ("thunder", "oracle:horizon=3")]
+    assert [(c.steps_per_min, c.of_ceiling) for c in made] == [(100, 0.8), (125, 1.0)]
     assert cells([outcome("thunder", 0, 90)])[0].of_ceiling is None

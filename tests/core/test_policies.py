@@ -165,7 +165,7 @@ sizes = st.lists(st.integers(20, 400), min_size=2, max_size=20)
 
 
 def paper(capacity: int = 1000, workers: int = 1, **options: float) -> Scheduler:
-    scheduler = Scheduler(make_policy("paper", {"decay_base": 1.0, **options}))
+    scheduler = Scheduler(make_policy("paper", {"decay_base": 1.0, "lambda_max": 1.0, "lambda_min": 1.0, **options}))
     for n in range(workers):
         scheduler.handle(ev.WorkerUp(f"w{n}", capacity, 100.0), 0.0)
     return scheduler

@@ -195,7 +195,7 @@ def test_round_robin_deals_calls_out_in_turn() -> None:
 
 
 def test_paper_pauses_acting_before_reasoning_and_the_shortest_first() -> None:
-    scheduler = up("paper", decay_base=1.0)
+    scheduler = up("paper", decay_base=1.0, lambda_max=1.0, lambda_min=1.0)
     scheduler.handle(ev.CallArrived("r", "reasoner", 100), 0.0)
     for name, size in (("small", 150), ("large", 400), ("middle", 250)):
         step(scheduler, name, size, 1.0)
@@ -206,7 +206,7 @@ def test_paper_pauses_acting_before_reasoning_and_the_shortest_first() -> None:
 
 
 def test_paper_restores_programs_that_wait_with_a_call_before_those_that_act() -> None:
-    scheduler = up("paper", decay_base=1.0)
+    scheduler = up("paper", decay_base=1.0, lambda_max=1.0, lambda_min=1.0)
     scheduler.handle(ev.CallArrived("r", "reasoner", 950), 0.0)
     assert not any(isinstance(e, Admit) for e in scheduler.handle(ev.CallArrived("b", "big", 600), 0.1))
     assert not any(isinstance(e, Admit) for e in scheduler.handle(ev.CallArrived("s", "small", 300), 0.2))
@@ -228,7 +228,7 @@ def test_thunder_restores_on_the_event_that_makes_room_not_on_a_tick() -> None:
 
 def full_worker() -> Scheduler:
     """A worker with an answer under way, for 100 of its 1,000 tokens, and a program of 700 tokens that acts."""
-    scheduler = up("thunder", growth_steps=0.0)  # prefill 50 tokens/s: the break-even time is 20 s
+    scheduler = up("thunder", growth_steps=0.0)  # 50 tokens/s, 3 of 4 stalled: worth 15 s
     scheduler.handle(ev.CallArrived("b", "busy", 100), 0.0)
     step(scheduler, "acting", 700, 0.0)
     return scheduler
@@ -237,8 +237,8 @@ def full_worker() -> Scheduler:
 def test_thunder_lets_go_of_a_context_whose_tool_outlasts_what_keeping_it_is_worth() -> None:
     scheduler = full_worker()
     assert not any(isinstance(e, Admit) for e in scheduler.handle(ev.CallArrived("n", "new", 500), 1.0))
-    assert scheduler.next_deadline() == 20.0
-    effects = scheduler.handle(ev.Timer(), 20.0)
+    assert scheduler.next_deadline() == 15.0
+    effects = scheduler.handle(ev.Timer(), 15.0)
     assert [e.program for e in effects if isinstance(e, Paused)] == ["acting"]
     assert any(isinstance(e, Admit) and e.call == "n" for e in effects)
 
@@ -313,7 +313,8 @@ def test_the_members_of_a_group_start_on_one_worker() -> None:
 
 @pytest.mark.parametrize("policy", [name for name in POLICIES if name != "baseline"])
 def test_a_worker_that_comes_back_smaller_or_larger_is_used_as_far_as_it_holds(policy: str) -> None:
-    scheduler = up(policy, **({"decay_base": 1.0} if policy == "paper" else {}))
+    released = {"decay_base": 1.0, "lambda_max": 1.0, "lambda_min": 1.0}
+    scheduler = up(policy, **(released if policy == "paper" else {}))
     scheduler.handle(ev.CallArrived("a", "first", 400), 0.0)
     scheduler.handle(ev.CallArrived("b", "second", 700), 0.1)
     for at in (5.0, 10.0):
@@ -393,11 +394,11 @@ def test_releasing_a_waiting_program_rejects_its_call_instead_of_sending_it() ->
 
 def test_a_bounced_call_counts_for_its_prompt_alone_when_it_is_admitted_again() -> None:
     scheduler = up("thunder")
-    for call in ("a", "b"):
-        scheduler.handle(ev.CallArrived(call, "p", 100), 0.0)
+    for call, prompt in (("a", 100), ("b", 110)):
+        scheduler.handle(ev.CallArrived(call, "p", prompt), 0.0)
     scheduler.handle(ev.CallProgress("a", 50), 1.0)
     assert any(isinstance(e, Admit) and e.call == "a" for e in scheduler.handle(ev.CallBounced("a"), 2.0))
-    assert scheduler.workers["w0"].reasoning == 200
+    assert scheduler.workers["w0"].reasoning == 210
     scheduler.check()
 
 
@@ -450,8 +451,61 @@ def test_programs_of_a_lost_worker_go_on_elsewhere() -> None:
 def test_parallel_calls_of_a_program_each_count() -> None:
     scheduler = up("thunder")
     scheduler.handle(ev.CallArrived("a", "p", 300), 0.0)
-    scheduler.handle(ev.CallArrived("b", "p", 300), 0.0)
-    assert scheduler.workers["w0"].reasoning == 600
+    scheduler.handle(ev.CallArrived("b", "p", 310), 0.0)
+    assert scheduler.workers["w0"].reasoning == 610
+    scheduler.handle(ev.CallFinished("a", 300, 0, 5), 1.0)
+    scheduler.handle(ev.CallFinished("b", 310, 0, 5), 2.0)
+    assert scheduler.workers["w0"].acting == 620  # both contexts will go on
+    scheduler.handle(ev.CallArrived("c", "p", 320), 3.0)
+    assert scheduler.workers["w0"].reasoning == 620  # one goes on, the other is cached meanwhile
+    scheduler.handle(ev.CallFinished("c", 320, 305, 5), 4.0)
+    assert scheduler.workers["w0"].acting == 325  # and was of no further use
+    scheduler.check()
+
+
+def test_a_chain_of_calls_beside_another_call_is_one_context() -> None:
+    scheduler = up("thunder")
+    scheduler.handle(ev.CallArrived("main", "p", 100), 0.0)
+    for n in range(5):
+        scheduler.handle(ev.CallArrived(f"c{n}", "p", 200 + 10 * n), 1.0 + n)
+        scheduler.handle(ev.CallFinished(f"c{n}", 200 + 10 * n, 0, 5), 1.5 + n)
+    scheduler.handle(ev.CallFinished("main", 100, 0, 5), 9.0)
+    assert scheduler.workers["w0"].acting == 105 + 245
+
+
+def test_samples_of_one_prompt_are_one_context_with_several_answers() -> None:
+    scheduler = up("thunder")
+    for n in range(4):
+        scheduler.handle(ev.CallArrived(f"c{n}", "p", 200), 0.0)
+        scheduler.handle(ev.CallProgress(f"c{n}", 10), 0.0)
+    assert scheduler.workers["w0"].reasoning == 240
+    for n in range(4):
+        scheduler.handle(ev.CallFinished(f"c{n}", 200, 190, 20), 1.0 + n)
+    assert scheduler.workers["w0"].acting == 220
+
+
+def test_a_program_that_rewrites_its_prompt_gives_its_context_up_at_once() -> None:
+    scheduler = full_worker()
+    for at, prompt in ((1.0, 700), (2.0, 700)):
+        step(scheduler, "acting", prompt, at)
+    assert scheduler.programs["acting"].rewrites
+    effects = scheduler.handle(ev.CallArrived("n", "new", 500), 3.0)
+    assert [e.program for e in effects if isinstance(e, Paused)] == ["acting"]
+
+
+def test_what_a_group_shares_is_counted_once_on_each_worker() -> None:
+    scheduler = up("thunder", growth_steps=0.0)
+    for n in range(3):
+        effects = scheduler.handle(ev.CallArrived(f"c{n}", f"p{n}", 250, "g"), 0.0)
+        assert any(isinstance(e, Admit) for e in effects), n
+        scheduler.handle(ev.CallFinished(f"c{n}", 250, 240 if n else 0, 0), 0.0)
+        scheduler.handle(ev.CallArrived(f"d{n}", f"p{n}", 250, "g"), 0.0)
+    ledger = scheduler.workers["w0"]
+    assert (ledger.reasoning, ledger.shared_twice) == (750, 480)
+    for n in range(3, 20):  # 250 tokens and 10 more for each member: all fit into 900
+        effects = scheduler.handle(ev.CallArrived(f"c{n}", f"p{n}", 250, "g"), 1.0)
+        assert any(isinstance(e, Admit) for e in effects), n
+    scheduler.check()
 
 
 def test_a_policy_or_option_that_does_not_exist_is_named_with_what_there_is() -> None:

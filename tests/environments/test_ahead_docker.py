@@ -19,6 +19,7 @@ from thunderctl.environments.image_store import record, write_down
 from thunderctl.environments.images import BASE, Images
 from thunderctl.environments.manager import EnvironmentManager
 from thunderctl.environments.spec import EnvironmentSpec
+from thunderctl.errors import EnvironmentFailure
 
 pytestmark = pytest.mark.docker
 
@@ -84,7 +85,7 @@ async def test_whoever_asks_for_the_kind_that_is_kept_ready_gets_it_with_its_own
     assert (await manager.execute(lease.id, "cat a; git status --short; git log --oneline | wc -l")).output == "mine1\n"
     await until(manager, warm=2)
     await manager.release_program("p")
-    assert lease.place not in {c.id for c in engine.containers.list(all=True)}
+    assert lease.place not in {each["Id"] for each in engine.api.containers(all=True)}
     assert [x.program for x in manager.leases(active=True)] == ["", ""]
     await manager.run_over("r")
     assert manager.leases(active=True) == []
@@ -96,6 +97,22 @@ async def test_an_environment_of_another_kind_is_made_for_itself(make_manager: M
     await until(manager, warm=1)
     lease = await manager.request("p", "r", EnvironmentSpec(env={"A": "1"}))
     assert lease.place not in {x.place for x in manager.leases() if x.program == ""}
+
+
+async def test_a_container_that_ends_by_itself_fails_its_lease_and_every_later_command_at_once(
+    make_manager: MakeManager, engine: docker.DockerClient
+) -> None:
+    manager = await make_manager(backend="docker")
+    killed, removed, kept = [await manager.request(name, "r", EnvironmentSpec()) for name in ("p", "q", "s")]
+    engine.api.kill(killed.place)
+    engine.api.remove_container(removed.place, force=True)
+    async with asyncio.timeout(30):
+        while {x.program for x in manager.leases(active=True)} != {"s"}:
+            await asyncio.sleep(0.05)
+    for lease in (killed, removed):
+        with pytest.raises(EnvironmentFailure, match="container ended"):
+            await manager.execute(lease.id, "true")
+    assert (await manager.execute(kept.id, "echo well")).output == "well\n"
 
 
 async def test_an_image_that_the_run_brought_goes_when_no_lease_needs_it(

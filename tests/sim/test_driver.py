@@ -7,6 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -51,6 +52,13 @@ def program(*steps: TraceStep, first_prompt: int = 100, name: str = "t") -> Trac
     return TraceProgram(name, first_prompt, steps)
 
 
+def with_parallel_calls(program: TraceProgram, dice: random.Random) -> TraceProgram:
+    kind = dice.choice(["samples", "branches", "none"])
+    if kind == "samples" and program.context_limit is None:
+        return replace(program, samples=dice.randint(2, 4))
+    return replace(program, branches=dice.randint(2, 4)) if kind == "branches" else program
+
+
 def one_after_another(policy: str | Policy, programs: list[TraceProgram], **options: float) -> SimResult:
     """One agent on one roomy worker, the programs in some order."""
     work = Work(trace_of(programs), 1, programs=len(programs))
@@ -71,7 +79,7 @@ def test_every_step_of_every_program_ends_exactly_once_and_every_invariant_holds
     policy: str, seed: int, agents: int, workers: int, start: Start, overhead: float
 ) -> None:
     dice = random.Random(seed)
-    trace = trace_of(random_programs(dice))
+    trace = trace_of([with_parallel_calls(program, dice) for program in random_programs(dice)])
     specs = [SimWorker(COST, 4 * dice.randint(64, 130), 4, dice.randint(1, 5), 40) for _ in range(workers)]
 
     def queue() -> Work:
@@ -85,16 +93,28 @@ def test_every_step_of_every_program_ends_exactly_once_and_every_invariant_holds
     )
     assert [(r["program"], r["status"]) for r in result.rollouts()] == [(name, "finished") for name in sorted(asked)]
     for s in result.lines("steps"):
-        known = asked[s["program"]].program
-        this, limit = known.steps[s["step"] - 1], known.context_limit
-        prompt = known.prompt_at(s["step"] - 1)
-        assert s["prompt_tokens"] == (prompt if limit is None else min(prompt, limit))
-        assert s["output_tokens"] == max(1, this.reasoning + this.output)
+        calls = calls_of(asked[s["program"]], s["step"] - 1)
+        assert s["prompt_tokens"] == sum(prompt for prompt, _ in calls)
+        assert s["output_tokens"] == sum(output for _, output in calls)
         assert 0 <= s["cached_tokens"] < s["prompt_tokens"]
         assert s["latency_s"] - s["held_s"] >= COST.step_s(tokens=1, context=1, pairs=1) + overhead - 1e-9
         assert s["ended"] == pytest.approx(s["at"] + s["latency_s"] + s["tool_s"])
     for ours in result.sampled().values():
         assert ours[-1]["engine"]["running"] == ours[-1]["engine"]["waiting"] == 0
+
+
+def calls_of(assignment: Assignment, step: int) -> list[tuple[int, int]]:
+    """Prompt and output of each call of a step, counted anew from the trace."""
+    known, found = assignment.program, []
+    for number in range(max(known.samples, known.branches)):
+        prompt = known.prompt_at(assignment.first_step)
+        for n in range(assignment.first_step, step):
+            added = known.steps[(n + (number if known.branches > 1 else 0)) % len(known.steps)]
+            prompt += added.output + added.observation
+        said = known.steps[(step + number) % len(known.steps)]
+        limit = prompt if known.context_limit is None else known.context_limit
+        found.append((min(prompt, limit), max(1, said.reasoning + said.output)))
+    return found
 
 
 def taken(work: Work) -> Iterator[Assignment]:
@@ -115,6 +135,26 @@ def test_same_inputs_give_the_same_records_byte_for_byte(policy: str, seed: int)
     first, second = once(), once()
     assert first == second
     assert json.dumps(first.records) == json.dumps(second.records)
+
+
+def test_samples_of_one_prompt_are_computed_once_and_the_first_ones_answer_goes_on() -> None:
+    steps = (TraceStep(16, 0, 16, 1.0), TraceStep(32, 0, 0, 0.0))
+    alone, sampled = (
+        one_after_another("thunder", [replace(program(*steps, first_prompt=160), samples=n)]) for n in (1, 3)
+    )
+    assert [s["prompt_tokens"] for s in sampled.lines("steps")] == [3 * 160, 3 * 192]
+    assert [s["cached_tokens"] for s in alone.lines("steps")] == [0, 160]
+    # Two samples find all but the last block of the first one's prompt, and then the first prompt and its answer.
+    assert [s["cached_tokens"] for s in sampled.lines("steps")] == [2 * 144, 160 + 2 * 176]
+
+
+def test_branches_have_the_first_prompt_in_common_and_then_contexts_of_their_own() -> None:
+    steps = (TraceStep(16, 0, 16, 1.0), TraceStep(32, 0, 0, 0.0))
+    result = one_after_another("thunder", [replace(program(*steps, first_prompt=160), branches=2)])
+    first, second = result.lines("steps")
+    assert (first["prompt_tokens"], second["prompt_tokens"]) == (320, 192 + 192)
+    assert first["cached_tokens"] == 144
+    assert second["cached_tokens"] == 160 + 176  # what each said itself is found as well
 
 
 def test_a_lone_program_takes_the_time_of_its_calls_and_tools() -> None:

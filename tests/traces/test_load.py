@@ -42,6 +42,7 @@ programs = st.builds(
     group=st.none() | names,
     shared_prefix=st.integers(0, 1000),
     context_limit=st.none() | st.integers(1, 10**5),
+    branches=st.integers(1, 9),
 )
 
 
@@ -70,6 +71,16 @@ def test_lists_and_objects_say_the_same(tmp_path: Path) -> None:
     objects = [{"output": 5, "reasoning": 2, "observation": 3, "tool_s": 1.5}, {"output": 4, "tool_s": 0}]
     assert load_trace(file_of(tmp_path, {"id": "a", "first_prompt": 10, "steps": objects})) == listed
     assert listed.programs[0].steps == (TraceStep(5, 2, 3, 1.5), TraceStep(4, 0, 0, 0.0))
+
+
+def test_a_step_has_samples_or_branches_of_an_uncut_context(tmp_path: Path) -> None:
+    found = load_trace(file_of(tmp_path, {**GOOD, "samples": 4})).programs[0]
+    assert (found.samples, found.branches) == (4, 1)
+    for also, reason in (
+        ("branches", "several samples or several branches"),
+        ("context_limit", "cannot have a context"),
+    ):
+        assert reason in refused(file_of(tmp_path, {**GOOD, "samples": 2, also: 9})).message
 
 
 def test_repo_is_another_name_of_the_label(tmp_path: Path) -> None:

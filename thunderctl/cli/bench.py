@@ -6,7 +6,7 @@ import gc
 import json
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -17,9 +17,11 @@ from rich.table import Table
 from thunderctl.cli.experiment import LOADS, Trial, run_trials
 from thunderctl.cli.show import AsJson, out, print_json, ticker
 from thunderctl.cli.simulate import Jobs, TraceName
-from thunderctl.cli.simulated import parse_policy, worker_of
+from thunderctl.cli.simulated import SIMULATED, parse_policy, worker_of
 from thunderctl.core import events as ev
 from thunderctl.core.effects import Admit, Effect
+from thunderctl.core.policies import POLICIES as LIVE
+from thunderctl.core.policies.base import Policy
 from thunderctl.core.scheduler import Scheduler
 from thunderctl.errors import UsageError
 from thunderctl.profile_files import load_profile
@@ -36,7 +38,10 @@ app = typer.Typer(
     rich_markup_mode=None,  # examples keep their lines, and brackets stay brackets
 )
 
-POLICIES = "baseline,paper,paper:decay_base=1,continuum,shadow-price,thunder,oracle"
+POLICIES = (
+    "baseline,paper,paper:decay_base=1,paper:lambda_max=1:lambda_min=1,paper:decay_base=1:lambda_max=1:lambda_min=1,"
+    "continuum,shadow-price,thunder:newcomers=0:ageing_s=1e9,thunder,oracle,oracle:horizon=30:stalled=0.5"
+)
 CONTEXT_TOKENS = 12_000
 """Mean context of a program in ``bench scheduler``."""
 EVENT_EVERY_S = 5.0
@@ -211,7 +216,7 @@ def policies_command(
         if name not in names:
             raise UsageError(f"there is no load {name!r}", hint="loads: " + "; ".join(names))
     chosen = [load for load in LOADS if load.name in wanted and (load.quick or loads or not quick)]
-    texts = _texts(policies, "oracle")
+    texts = _texts(policies, SIMULATED)
     lasts, repeats = duration or (600.0 if quick else 1800.0), seeds or (1 if quick else 3)
     trials = [
         Trial(load, policy, seed, lasts, about, worker)
@@ -238,12 +243,11 @@ def policies_command(
 # ------------------------------------------------------------------ lists on the command line
 
 
-def _texts(text: str, *also: str) -> list[str]:
+def _texts(text: str, kinds: Mapping[str, type[Policy]] = LIVE) -> list[str]:
     """The policies of a list; ``UsageError`` for one that is unknown."""
     names = [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in also:
-            parse_policy(name)
+        parse_policy(name, kinds)
     return list(dict.fromkeys(names))
 
 

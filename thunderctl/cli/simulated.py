@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from thunderctl.core.policies import make_policy
+from thunderctl.core.policies import POLICIES, make_policy
 from thunderctl.core.policies.base import Policy
 from thunderctl.core.policies.oracle import Ahead, Oracle
 from thunderctl.errors import UsageError
@@ -111,7 +111,7 @@ def _outcomes(settings: Sequence[Setting], jobs: int) -> Iterator[Outcome]:
         yield from pool.map(run_setting, settings)
 
 
-def parse_policy(text: str) -> Policy:
+def parse_policy(text: str, kinds: Mapping[str, type[Policy]] = POLICIES) -> Policy:
     """``name`` or ``name:option=value:…`` as a policy; ``UsageError`` says what is unknown and what there is."""
     name, *said = text.split(":")
     options: dict[str, object] = {}
@@ -124,13 +124,15 @@ def parse_policy(text: str) -> Policy:
         except ValueError:
             options[key] = value
     try:
-        return make_policy(name, options)
+        return make_policy(name, options, kinds)
     except ValueError as error:
         raise UsageError(str(error)) from None
 
 
 ORACLE = "oracle"
 """Knows the future, so it is no policy of a live node (``core/policies/oracle.py``)."""
+SIMULATED: Mapping[str, type[Policy]] = {**POLICIES, ORACLE: Oracle}
+"""The policies that can be simulated."""
 
 
 class Future(dict[str, Sequence[Ahead]]):
@@ -145,14 +147,24 @@ class Future(dict[str, Sequence[Ahead]]):
             taken = self._work.take()
             if taken is None:
                 raise KeyError(program)
-            left = taken.program.steps[taken.first_step :]
-            self[taken.id] = [Ahead(step.tool_s, step.output + step.observation) for step in left]
+            left, limit = taken.program.steps[taken.first_step :], taken.program.context_limit
+            prompt = taken.program.prompt_at(taken.first_step)
+            ahead = []
+            for step in left:
+                grown = step.output + step.observation
+                prompt += grown
+                known = Ahead(step.tool_s, grown // taken.program.samples, limit is None or prompt <= limit)
+                ahead += [known] * max(taken.program.samples, taken.program.branches)
+            self[taken.id] = ahead
         return self[program]
 
 
 def policy_for(text: str, work: Work) -> Policy:
     """:func:`parse_policy`, and ``oracle``, which is told what ``work`` holds (a copy: it is used up)."""
-    return Oracle(future=Future(work)) if text == ORACLE else parse_policy(text)
+    policy = parse_policy(text, SIMULATED)
+    if isinstance(policy, Oracle):
+        policy.future = Future(work)
+    return policy
 
 
 def policy_text(policy: str, options: dict[str, Any]) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from thunderctl.core.cost import CostModel
-from thunderctl.core.program import Phase
+from thunderctl.core.program import Phase, Program, Status
 
 FIRST_HITS = 16
 """Programs whose first calls tell how long the prefix is that all of them share."""
@@ -157,9 +158,7 @@ class WorkerLedger:
         if not group.members:
             del self._groups[name]
 
-    def put(
-        self, program: str, tokens: int, phase: Phase, since: float, now: float, group: str | None = None
-    ) -> None:
+    def put(self, program: str, tokens: int, phase: Phase, since: float, now: float, group: str | None = None) -> None:
         """Count ``program`` with these figures, in place of whatever it counted for before."""
         before = self._take_out(program, now)
         if before is None:
@@ -256,6 +255,39 @@ class Line:
         for name, key in self._keys.items():
             return key, name
         return None
+
+
+class Acting:
+    """The programs that act on each worker, in an order: ``queue`` makes an empty one."""
+
+    __slots__ = ("_queue", "_lines", "_on")
+
+    def __init__(self, queue: Callable[[], Line | LazyHeap[float]]) -> None:
+        self._queue = queue
+        self._lines: dict[str, Line | LazyHeap[float]] = {}
+        self._on: dict[str, str] = {}
+
+    def noticed(self, program: Program, key: float) -> bool:
+        """Bring the place of ``program`` up to date; says whether it acts and holds capacity."""
+        name = program.id
+        acts = program.status is Status.ACTIVE and program.phase is Phase.ACTING
+        before, now_on = self._on.get(name), program.worker if acts else None
+        if before is not None and before != now_on:
+            self._lines[before].remove(name)
+            del self._on[name]
+        if now_on is None:
+            return False
+        self._on[name] = now_on
+        if now_on not in self._lines:
+            self._lines[now_on] = self._queue()
+        self._lines[now_on].put(name, key)
+        return True
+
+    def first(self, worker: str) -> str | None:
+        """Whoever acts on ``worker`` and comes first; ``None`` if nobody does."""
+        line = self._lines.get(worker)
+        head = line.first() if line is not None else None
+        return head[1] if head is not None else None
 
 
 class LazyHeap(Generic[K]):

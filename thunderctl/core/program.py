@@ -105,9 +105,11 @@ class Program:
     rewrites: bool = False
     """Its last prompt was no longer than the one before, so it did not continue that: keeping its context is no use."""
     parallel: dict[int, int] = field(default_factory=dict)
-    """Contexts of the calls that finished while others were in flight, by the length of their prompt, the latest last."""
+    """Contexts of calls that finished beside others since it rested, by the length of their prompt, the latest last."""
     most_calls: int = 0
-    """Calls in flight at once, at most, since it rested."""
+    """Calls in flight at once, at most, of those that finished since it rested."""
+    rested_tokens: int = 0
+    """Tokens that it needed when it rested last."""
     calls: dict[str, Call] = field(default_factory=dict)
     since: float = 0.0
     """Start of the present phase, or the end of the last tool if that is later."""
@@ -163,14 +165,18 @@ class Program:
         self.steps += 1
         self.prompt_tokens, self.context_tokens = prompt_tokens, context
 
-    def settle(self) -> None:
-        """No call is left: what they leave behind is known."""
+    def settle(self) -> int | None:
+        """No call is left. Tokens by which its contexts grew since it rested; ``None`` if nothing tells."""
+        if not self.most_calls:
+            return None
         if self.parallel:
             self.side_tokens = max(0, sum(self.parallel.values()) - self.context_tokens)
             self.parallel.clear()
         else:
             self.side_tokens = 0
         self.most_calls = 0
+        before, self.rested_tokens = self.rested_tokens, self.tokens
+        return max(0, self.rested_tokens - before) if before else None
 
     @property
     def in_flight(self) -> int:

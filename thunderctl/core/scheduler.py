@@ -46,7 +46,7 @@ class Scheduler:
         self.arriving: dict[str, None] = {}
         """ACTIVE programs with a call that is not admitted yet; empty between events."""
         self.growth_tokens = GROWTH_PRIOR_TOKENS
-        """By how much a context grows from one step to the next, averaged over all programs lately."""
+        """By how much a program's context grows from one step to the next, averaged over all programs lately."""
         self.context_tokens = CONTEXT_PRIOR_TOKENS
         """Length of a context after a call, averaged over all programs lately."""
         self.tools = ToolTimes()
@@ -171,10 +171,6 @@ class Scheduler:
             if not program.steps:
                 self.workers[call.worker].learn_shared(event.cached_tokens, program.group)
         context = event.prompt_tokens + event.output_tokens
-        if program.steps and len(program.calls) == 1 and not program.side_tokens:
-            grown = max(0, context - program.context_tokens)
-            self.growth_tokens += GROWTH_WEIGHT * (grown - self.growth_tokens)
-        self.context_tokens += GROWTH_WEIGHT * (context - self.context_tokens)
         program.finish(call, event.prompt_tokens, context)
         self._end(call)
 
@@ -234,7 +230,10 @@ class Scheduler:
             self._recount(program)
             return
         self.arriving.pop(program.id, None)
-        program.settle()
+        grown = program.settle()
+        if grown is not None:
+            self.growth_tokens += GROWTH_WEIGHT * (grown - self.growth_tokens)
+            self.context_tokens += GROWTH_WEIGHT * (program.tokens - self.context_tokens)
         program.apply(Verb.REST)
         program.since = program.rested = self.now
         program.tool, program.tool_ended = "", False
@@ -444,9 +443,7 @@ class Scheduler:
     def _recount(self, program: Program) -> None:
         """Bring the ledger and the policy up to date with what the program now needs."""
         if program.worker is not None and program.worker in self.workers:
-            self._ledger(program).put(
-                program.id, program.tokens, program.phase, program.since, self.now, program.group
-            )
+            self._ledger(program).put(program.id, program.tokens, program.phase, program.since, self.now, program.group)
             self.touched[program.worker] = None
         self._noticed(program)
 

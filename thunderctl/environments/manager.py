@@ -24,6 +24,7 @@ from thunderctl.environments.backend import (
     COMMIT,
     COMMIT_ENV,
     Backend,
+    Death,
     Made,
     Progress,
     Wanted,
@@ -107,6 +108,8 @@ class EnvironmentManager:
         self._untidy: dict[str, None] = {}
         """Runs that may need fewer images than before."""
         self._tidying: asyncio.Task[None] | None = None
+        self._tidy_turn = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
         self._work: dict[str, set[asyncio.Task[Any]]] = {}
         self._usage: tuple[float, DiskUsage] | None = None
         self._sampling = asyncio.Lock()
@@ -131,6 +134,13 @@ class EnvironmentManager:
         """
         self._backend = await self._choose()
         await self._clear_inheritance(take_over=take_over)
+        self._watching = asyncio.create_task(self._backend.watch(self._died))
+
+    def _died(self, death: Death) -> None:
+        """A container ended that was not to: every lease of it fails now, and each later command at once."""
+        for lease in self._ledger.leases(active=True):
+            if lease.place == death.place or lease.id == death.lease:
+                self.end(lease.id, death.why)
 
     async def _choose(self) -> Backend:
         why = "the profile asks for the local back-end"
@@ -268,12 +278,20 @@ class EnvironmentManager:
             return lease
         if lease.state != "requested":  # of which nothing exists yet
             async with self._reclaims:
-                await self.backend.reclaim(lease)
+                await self._reclaim(lease)
         lease = self._over(lease_id)
         for lent in self._ledger.leases(active=True, program=lease.program) if lease.place else ():
             if lent.place == lease.place:  # it was kept ready under a lease of its own
                 await self.release(lent.id)
         return lease
+
+    async def _reclaim(self, lease: Lease) -> None:
+        try:
+            await self.backend.reclaim(lease)
+        except ThunderError:  # nobody uses it any more: what is left of it is for `gc`, which spares active leases
+            if self._ledger.get(lease.id).active:
+                self._moved(lease.id, "failed")
+            raise
 
     async def release_program(self, program: str) -> None:
         """Reclaim every environment that ``program`` still has."""
@@ -306,6 +324,9 @@ class EnvironmentManager:
         if self._closed or self._backend is None:
             return
         self._closed = True
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
         try:
             await to_the_end(self._release_all([x for x in self._ledger.leases() if x.id in self._wanted]))
             if self._tidying is not None:
@@ -330,6 +351,7 @@ class EnvironmentManager:
     async def _prepare(self, lease: Lease, wanted: Wanted) -> Lease:
         async with self._first_of_its_kind(wanted), self._creates:
             lease = self._moved(lease.id, "preparing")
+            await self._make_room()
             made = await self._from_stock(lease, wanted) or await self.backend.prepare(lease, wanted)
             lease = self._ledger.note_place(lease.id, made.place)
             if not made.complete:
@@ -422,19 +444,26 @@ class EnvironmentManager:
     def _tidy_soon(self, run: str) -> None:
         if self._settings.image_policy == "keep":
             return
-        self._untidy[run] = None
+        self._untidy[run if self._settings.image_policy == "run" else ""] = None
         if not self._closed and (self._tidying is None or self._tidying.done()):
             self._tidying = self._spawn(self._tidy(TIDY_S))
 
+    async def _make_room(self) -> None:
+        """Under a budget, what may go goes before the next image comes: removing can be slower than bringing."""
+        if self._settings.image_policy == "budget":
+            self._untidy[""] = None
+            await self._tidy()
+
     async def _tidy(self, after_s: float = 0.0) -> None:
         await asyncio.sleep(after_s)
-        while self._untidy:
-            run = next(iter(self._untidy))
-            del self._untidy[run]
-            try:
-                await self.backend.tidy(self._settings, run)
-            except ThunderError as failure:
-                self._progress(f"images could not be tidied up: {failure.message}")
+        async with self._tidy_turn:
+            while self._untidy:
+                run = next(iter(self._untidy))
+                del self._untidy[run]
+                try:
+                    await self.backend.tidy(self._settings, run)
+                except ThunderError as failure:
+                    self._progress(f"images could not be tidied up: {failure.message}")
 
     def _begin(self, lease_id: str) -> asyncio.Task[Lease]:
         """The one task that prepares an environment."""
@@ -523,7 +552,8 @@ class EnvironmentManager:
             if not under_way and self._work.get(lease_id) is under_way:
                 del self._work[lease_id]
         if task.cancelled():
-            raise EnvironmentFailure(f"lease {lease_id} was released in the meantime")
+            why = self._ends.get(lease_id, "it was released in the meantime")
+            raise EnvironmentFailure(f"nothing more can be done in lease {lease_id}: {why}")
         return task.result()
 
     async def _give_up(self, lease_id: str, why: str = "") -> None:

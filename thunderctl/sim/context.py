@@ -31,29 +31,41 @@ class Commons:
             path.append((group, first))
         return path
 
+    def fork_of(self, program: TraceProgram) -> Segment | None:
+        """What the branches of one program have in common beyond :meth:`start_of`; ``None`` if it has none."""
+        return Segment(self.start_of(program)[-1][1]) if program.branches > 1 else None
+
 
 class Context:
     """One program's context as it has been on one worker."""
 
     __slots__ = ("_block_size", "_limit", "_path", "_own", "_former_prompt")
 
-    def __init__(self, program: TraceProgram, commons: Commons) -> None:
+    def __init__(self, program: TraceProgram, commons: Commons, fork: Segment | None = None) -> None:
+        """``fork``: what the program's branches have in common beyond the shared prefix, up to the first prompt."""
         self._block_size = commons.block_size
         self._limit = program.context_limit
         self._path = commons.start_of(program)
+        if fork is not None:
+            self._path.append((fork, program.first_prompt // self._block_size))
         self._own = Segment(self._path[-1][1])
         self._former_prompt = -1
 
-    def call(self, prompt: int, *, drops_answer: bool) -> tuple[int, Path]:
+    def call(self, prompt: int, *, drops_answer: bool, samples: int = 1) -> tuple[int, Path]:
         """Prompt tokens of the next call after any cut, and where its context lies.
 
         ``prompt`` counts before the cut. ``drops_answer``: the next prompt does not continue this call's answer, so
-        what the answer occupies is found by nobody but this call itself, after a preemption.
+        what the answer occupies is found by nobody but this call itself, after a preemption. ``samples``: calls that
+        are made with this prompt; it is not to be cut if there are several.
         """
         if self._limit is not None and prompt > self._limit:
             return self._limit, ((Segment(0), END),)
         aligned = prompt // self._block_size
-        if prompt == self._former_prompt and prompt % self._block_size == 0:
+        if samples > 1:
+            if prompt != self._former_prompt:
+                self._path.append((self._own, aligned))
+                self._own = Segment(aligned)
+        elif prompt == self._former_prompt and prompt % self._block_size == 0:
             # The very same prompt again: it may be cached whole, so that its last block is computed twice. What
             # follows must not stand in one segment with the two.
             self._path.append((self._own, aligned))

@@ -60,27 +60,56 @@ def simulate(
 
 @dataclass(slots=True, eq=False)
 class _Program:
-    """A program as one agent runs it, and the call or tool it is at."""
+    """A program as one agent runs it, and the calls or the tool it is at."""
 
     agent: str
     id: str
     trace: TraceProgram
     first_step: int
     step: int
-    prompt: int
-    """Tokens of the present call's prompt, before any cut."""
+    prompts: list[int]
+    """Tokens of the present call's prompt in each branch, before any cut."""
     started: float
     sent: float = 0.0
+    left: int = 0
+    """Calls of the present step that have had no outcome yet."""
     attempts: int = 0
     held_s: float = 0.0
+    usage: tuple[int, int, int] = (0, 0, 0)
+    """Prompt, cached and output tokens of the step's calls that were answered."""
     worker: str = ""
-    contexts: dict[str, Context] = field(default_factory=dict)
-    """Its context on each worker where it has been."""
+    error: str | None = None
+    contexts: dict[str, list[Context]] = field(default_factory=dict)
+    """Its context on each worker where it has been, one for each branch."""
 
     @property
     def doing(self) -> TraceStep:
         """The present step."""
         return self.trace.steps[self.step]
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One of the calls that a step makes at once."""
+
+    program: _Program
+    number: int
+    """The branch or sample; 0 is the program's own."""
+    attempts: int = 0
+
+    @property
+    def branch(self) -> int:
+        return self.number if self.program.trace.branches > 1 else 0
+
+    @property
+    def doing(self) -> TraceStep:
+        """What is generated and appended."""
+        return self.program.trace.step_of(self.number, self.program.step)
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of its prompt, before any cut."""
+        return self.program.prompts[self.branch]
 
 
 class _Simulation:
@@ -104,7 +133,7 @@ class _Simulation:
         self._agents = [f"agent-{index:0{digits}d}" for index in range(agents)]
         self._open: dict[str, _Program] = {}
         """What each agent is at; an agent that found the queue ended is in it no more."""
-        self._calls: dict[str, _Program] = {}
+        self._calls: dict[str, _Call] = {}
         self._serial = 0
         self._timer_at: float | None = None
         self._workers: dict[str, Worker] = {}
@@ -196,7 +225,8 @@ class _Simulation:
                 self._clock.stop()
             return
         first, now = taken.first_step, self._clock.now
-        program = _Program(agent, taken.id, taken.program, first, first, taken.program.prompt_at(first), now)
+        prompts = [taken.program.prompt_at(first)] * taken.program.branches
+        program = _Program(agent, taken.id, taken.program, first, first, prompts, now)
         self._open[agent] = program
         self._call(program)
 
@@ -205,38 +235,58 @@ class _Simulation:
         self._submit(ev.ProgramReleased(program.id))
         self._next_program(program.agent)
 
-    # ------------------------------------------------------------------ one step: a call, then its tool
+    # ------------------------------------------------------------------ one step: its calls, then its tool
 
     def _call(self, program: _Program) -> None:
         program.sent = self._clock.now
-        program.attempts = 0
-        self._send(program)
+        program.left = max(program.trace.samples, program.trace.branches)
+        program.attempts, program.held_s, program.usage = 0, 0.0, (0, 0, 0)
+        for number in range(program.left):
+            self._send(_Call(program, number))
 
-    def _send(self, program: _Program) -> None:
-        program.attempts += 1
+    def _send(self, call: _Call) -> None:
+        program = call.program
+        call.attempts += 1
+        program.attempts = max(program.attempts, call.attempts)
         self._serial += 1
-        call = f"c{self._serial}"
-        self._calls[call] = program
+        name = f"c{self._serial}"
+        self._calls[name] = call
         limit = program.trace.context_limit
-        prompt = program.prompt if limit is None else min(program.prompt, limit)
-        self._submit(ev.CallArrived(call, program.id, prompt, program.trace.group))
+        prompt = call.prompt if limit is None else min(call.prompt, limit)
+        self._submit(ev.CallArrived(name, program.id, prompt, program.trace.group))
 
     def _rejected(self, effect: fx.Reject) -> None:
-        program = self._calls.pop(effect.call)
-        if effect.status == 503 and program.attempts <= RETRIES:
-            self._clock.call_in(effect.retry_after_s, self._send, program)
+        call = self._calls.pop(effect.call)
+        if effect.status == 503 and call.attempts <= RETRIES:
+            self._clock.call_in(effect.retry_after_s, self._send, call)
         else:
-            self._end_program(program, "failed", effect.reason)
+            self._call_ended(call.program, effect.reason)
+
+    def _call_ended(self, program: _Program, error: str | None = None) -> None:
+        """A call of the present step has had its outcome; the step goes on when the last one has."""
+        program.error = program.error or error
+        program.left -= 1
+        if program.left:
+            return
+        if program.error is not None:
+            self._end_program(program, "failed", program.error)
+        else:
+            self._all_answered(program)
 
     def _reach_worker(self, admitted: fx.Admit) -> None:
-        program, worker = self._calls[admitted.call], self._workers[admitted.worker]
-        program.worker, program.held_s = worker.name, admitted.waited_s
-        context = program.contexts.get(worker.name)
-        if context is None:
-            context = program.contexts[worker.name] = Context(program.trace, self._commons[worker.name])
-        step = program.doing
+        call, worker = self._calls[admitted.call], self._workers[admitted.worker]
+        program, samples = call.program, call.program.trace.samples
+        program.worker, program.held_s = worker.name, max(program.held_s, admitted.waited_s)
+        contexts = program.contexts.get(worker.name)
+        if contexts is None:
+            commons = self._commons[worker.name]
+            fork = commons.fork_of(program.trace)
+            contexts = [Context(program.trace, commons, fork) for _ in program.prompts]
+            program.contexts[worker.name] = contexts
+        step, context = call.doing, contexts[call.branch]
         generate = max(1, step.reasoning + step.output)  # an engine always generates something
-        prompt, path = context.call(program.prompt, drops_answer=generate != step.output)
+        goes_on = generate == step.output and (samples == 1 or call.number == 0)
+        prompt, path = context.call(call.prompt, drops_answer=not goes_on, samples=samples)
         if worker.accepts(prompt, generate):
             worker.submit(Request(admitted.call, prompt, generate, path))
         else:
@@ -244,9 +294,9 @@ class _Simulation:
 
     def _refused(self, call: str) -> None:
         """The engine answered 400: the context is too long for it."""
-        program = self._calls.pop(call)
+        program = self._calls.pop(call).program
         self._submit(ev.CallFailed(call))
-        self._end_program(program, "failed", f"step {program.step + 1}: the context is too long for {program.worker}")
+        self._call_ended(program, f"step {program.step + 1}: the context is too long for {program.worker}")
 
     def _first_token(self, request: Request) -> None:
         self._clock.call_in(self._overhead_s, self._submit, ev.FirstToken(request.call))
@@ -255,8 +305,14 @@ class _Simulation:
         self._clock.call_in(self._overhead_s, self._answered, request)
 
     def _answered(self, request: Request) -> None:
-        program, cached = self._calls.pop(request.call), request.cached or 0
+        program, cached = self._calls.pop(request.call).program, request.cached or 0
         self._submit(ev.CallFinished(request.call, request.prompt, cached, request.generate))
+        prompts, hits, outputs = program.usage
+        program.usage = (prompts + request.prompt, hits + cached, outputs + request.generate)
+        self._call_ended(program)
+
+    def _all_answered(self, program: _Program) -> None:
+        prompts, hits, outputs = program.usage
         record = {
             "agent": program.agent,
             "program": program.id,
@@ -264,9 +320,9 @@ class _Simulation:
             "at": program.sent,
             "latency_s": self._clock.now - program.sent,
             "held_s": program.held_s,
-            "prompt_tokens": request.prompt,
-            "cached_tokens": cached,
-            "output_tokens": request.generate,
+            "prompt_tokens": prompts,
+            "cached_tokens": hits,
+            "output_tokens": outputs,
             "worker": program.worker,
             "attempts": program.attempts,
             "tool_s": program.doing.tool_s,
@@ -281,8 +337,10 @@ class _Simulation:
         if step.tool_s > 0:
             self._submit(ev.ToolFinished(program.id, step.tool_s))
         self._records["steps"].append({**record, "ended": self._clock.now})
+        for branch in range(len(program.prompts)):
+            added = program.trace.step_of(branch, program.step)
+            program.prompts[branch] += added.output + added.observation
         program.step += 1
-        program.prompt += step.output + step.observation
         if program.step == len(program.trace.steps):
             self._end_program(program, "finished")
         else:

@@ -15,7 +15,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -32,6 +32,9 @@ SHOWN = 5
 """Problems listed of a file that has many."""
 MOST = 10**8
 """A larger count or time is a mistake in the file."""
+
+MOST_CALLS = 1000
+"""Calls that a step makes at once, at most."""
 
 Tokens = Annotated[int, Field(ge=0, le=MOST)]
 Seconds = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
@@ -73,6 +76,8 @@ class ProgramRecord(_Record):
     group: Annotated[str, Field(min_length=1)] | None = None
     shared_prefix: Tokens = 0
     context_limit: Annotated[int, Field(gt=0, le=MOST)] | None = None
+    samples: Annotated[int, Field(gt=0, le=MOST_CALLS)] = 1
+    branches: Annotated[int, Field(gt=0, le=MOST_CALLS)] = 1
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -95,6 +100,10 @@ class ProgramRecord(_Record):
             raise ValueError("label and repo are two names of one thing: say one of them")
         if self.shared_prefix > self.first_prompt:
             raise ValueError(f"shared_prefix: {self.shared_prefix} tokens of a first_prompt of {self.first_prompt}")
+        if self.samples > 1 and self.branches > 1:
+            raise ValueError("samples and branches: a step has either several samples or several branches")
+        if self.samples > 1 and self.context_limit is not None:
+            raise ValueError("samples: what is sampled several times cannot have a context_limit")
         return self
 
 
@@ -245,6 +254,8 @@ def program_of(record: ProgramRecord, speed: RecordedSpeed | None = None) -> Tra
         group=record.group,
         shared_prefix=record.shared_prefix,
         context_limit=record.context_limit,
+        samples=record.samples,
+        branches=record.branches,
     )
 
 
@@ -257,10 +268,7 @@ def make_trace(name: str, programs: Iterable[TraceProgram]) -> Trace:
 
 def _rounded(program: TraceProgram) -> TraceProgram:
     steps = tuple(TraceStep(s.output, s.reasoning, s.observation, round(float(s.tool_s), 3)) for s in program.steps)
-    return TraceProgram(
-        program.id, program.first_prompt, steps, program.label, program.group, program.shared_prefix,
-        program.context_limit,
-    )  # fmt: skip
+    return replace(program, steps=steps)
 
 
 def _line(program: TraceProgram) -> str:
@@ -271,6 +279,7 @@ def _line(program: TraceProgram) -> str:
         "context_limit": program.context_limit,
     }  # fmt: skip
     said |= {key: value for key, value in optional.items() if value}
+    said |= {key: n for key, n in (("samples", program.samples), ("branches", program.branches)) if n > 1}
     said["steps"] = [
         [s.output, s.reasoning, s.observation, int(s.tool_s) if s.tool_s.is_integer() else s.tool_s]
         for s in program.steps

@@ -45,6 +45,15 @@ class TraceProgram:
     """Leading tokens of the first prompt that are the same in every program of the trace."""
     context_limit: int | None = None
     """A longer prompt is cut on the left to this many tokens, which ends the reuse of its prefix."""
+    samples: int = 1
+    """Calls of each step with the very same prompt, made at once; the first one's answer goes on."""
+    branches: int = 1
+    """Contexts that go on side by side, e.g. of sub-agents: each step calls once for each, at once. They have the first
+    prompt in common; what a branch adds in a step is what the program's own context adds some steps later."""
+
+    def step_of(self, branch: int, step: int) -> TraceStep:
+        """What ``branch`` does in step ``step``; branch 0 is the program itself, whose tool it is that runs."""
+        return self.steps[(step + branch) % len(self.steps)]
 
     def prompt_at(self, step: int) -> int:
         """Tokens of the prompt of call ``step`` (from 0), before any cut."""

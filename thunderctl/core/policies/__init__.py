@@ -17,16 +17,18 @@ POLICIES: dict[str, type[Policy]] = {kind.name: kind for kind in (Baseline, Pape
 """Those that a node can run. ``oracle`` is not among them: it wants to be told the future."""
 
 
-def make_policy(name: str, options: Mapping[str, object] | None = None) -> Policy:
-    """The policy ``name`` with ``options`` set; ``ValueError`` says what is unknown and what there is."""
-    if name not in POLICIES:
-        close = difflib.get_close_matches(name, POLICIES, 1)
+def make_policy(
+    name: str, options: Mapping[str, object] | None = None, kinds: Mapping[str, type[Policy]] = POLICIES
+) -> Policy:
+    """The policy ``name`` with ``options`` set; ``ValueError`` says what is unknown and what there is in ``kinds``."""
+    if name not in kinds:
+        close = difflib.get_close_matches(name, kinds, 1)
         raise ValueError(
             f"unknown policy {name!r}"
             + (f", did you mean {close[0]!r}?" if close else "")
-            + f" (there are: {', '.join(POLICIES)})"
+            + f" (there are: {', '.join(kinds)})"
         )
-    kind = POLICIES[name]
+    kind = kinds[name]
     known = {f.name: f for f in fields(kind) if f.init}  # type: ignore[arg-type]
     for key, value in (options or {}).items():
         if key not in known:

@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from thunderctl.core.ledger import LazyHeap, WorkerLedger
+from thunderctl.core.ledger import Acting, LazyHeap, WorkerLedger
 from thunderctl.core.policies.base import Decision, Pause, Place
-from thunderctl.core.program import Phase, Program, Status
+from thunderctl.core.program import Program, Status
 
 if TYPE_CHECKING:
     from thunderctl.core.scheduler import Scheduler
@@ -43,9 +43,8 @@ class Continuum:
     _overdue: LazyHeap[float] = field(default_factory=LazyHeap, init=False)
     _rested: dict[str, Program] = field(default_factory=dict, init=False)
     _pinned_until: LazyHeap[float] = field(default_factory=LazyHeap, init=False)
-    _pinned: dict[str, LazyHeap[float]] = field(default_factory=dict, init=False)
-    """The pinned programs of each worker, the latest first."""
-    _pinned_on: dict[str, str] = field(default_factory=dict, init=False)
+    _pinned: Acting = field(default_factory=lambda: Acting(LazyHeap), init=False)
+    """The latest program first."""
     _wait_s: float = field(default=0.0, init=False)
     """What a call without a pin has lately waited for its admission."""
 
@@ -58,17 +57,11 @@ class Continuum:
 
     def noticed(self, program: Program, now: float) -> None:
         name = program.id
-        pinned_on = program.worker if program.status is Status.ACTIVE and program.phase is Phase.ACTING else None
-        before = self._pinned_on.pop(name, None)
-        if before is not None and before != pinned_on:
-            self._pinned[before].remove(name)
-        if pinned_on is None:
+        if self._pinned.noticed(program, -program.arrived):
+            self._rested[name] = program
+        else:
             self._pinned_until.remove(name)
             self._rested.pop(name, None)
-        else:
-            self._pinned_on[name] = pinned_on
-            self._pinned.setdefault(pinned_on, LazyHeap()).put(name, -program.arrived)
-            self._rested[name] = program
         if program.status is Status.PAUSED and program.paused_since is not None:
             self._queue.put(name, program.arrived)
             self._overdue.put(name, program.paused_since + self.max_pause_s)
@@ -103,11 +96,10 @@ class Continuum:
     def _make_room(self, worker: WorkerLedger, tokens: int, now: float) -> Iterator[Decision]:
         """Give pinned contexts up until ``tokens`` more fit, or none is left."""
         while worker.used(now) + tokens > worker.capacity:
-            pinned = self._pinned.get(worker.name)
-            victim = pinned.first() if pinned else None
+            victim = self._pinned.first(worker.name)
             if victim is None:
                 return
-            yield Pause(victim[1], "memory is short: the latest program's pin")
+            yield Pause(victim, "memory is short: the latest program's pin")
 
     def _serve(self, scheduler: Scheduler, now: float) -> Iterator[Decision]:
         """Admit in the order of the programs' arrival; whoever does not fit is waited for."""

@@ -1,8 +1,12 @@
 """``oracle``: ``thunder`` told the future, for the simulator. What it makes is what knowing is worth: a ceiling.
 
-It knows how long each tool will run, so it keeps a context exactly if the tool ends within what keeping is worth; and
-how much each context grows, so it ranks the queue by what programs will need instead of by what they need now. It is
-in no registry: on a live node nobody knows.
+It knows how long each tool will run and whether the next prompt continues this one, so it keeps a context exactly if
+that is worth it; and how much each context grows, and when it ends, so it ranks the queue by what programs will need
+instead of by what they need now. It is in no registry: on a live node nobody knows.
+
+A ceiling for rules of this kind, not a proven bound: no setting is the best under every load, so the experiment takes
+the better of two. Most of what it gains comes from the queue (science: 42 steps/min by knowing growth alone, 40 by
+knowing tools alone, 44 by both), and in traces drawn step by step nothing that has been seen tells of it.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """One step of a program, before it happens."""
+    """One call of a program, before it happens."""
 
     gap_s: float
     """Seconds from the end of its call to the next call."""

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from thunderctl.core.ledger import LazyHeap, WorkerLedger
+from thunderctl.core.ledger import Acting, LazyHeap, Line, WorkerLedger
 from thunderctl.core.policies.base import Decision, Pause, Place
-from thunderctl.core.program import Phase, Program, Status
+from thunderctl.core.program import Program, Status
 
 if TYPE_CHECKING:
     from thunderctl.core.scheduler import Scheduler
@@ -48,8 +48,8 @@ class ShadowPrice:
     max_pause_s: float = 1800.0
     _waiting: dict[str, Program] = field(default_factory=dict, init=False)
     _overdue: LazyHeap[float] = field(default_factory=LazyHeap, init=False)
-    _idle: dict[str, LazyHeap[float]] = field(default_factory=dict, init=False)
-    _idle_on: dict[str, str] = field(default_factory=dict, init=False)
+    _acting: Acting = field(default_factory=lambda: Acting(Line), init=False)
+    """The longest idle first."""
 
     def __post_init__(self) -> None:
         if self.lambda_max <= 0 or self.max_pause_s <= 0:
@@ -60,13 +60,7 @@ class ShadowPrice:
 
     def noticed(self, program: Program, now: float) -> None:
         name = program.id
-        idle_on = program.worker if program.status is Status.ACTIVE and program.phase is Phase.ACTING else None
-        before = self._idle_on.pop(name, None)
-        if before is not None and before != idle_on:
-            self._idle[before].remove(name)
-        if idle_on is not None:
-            self._idle_on[name] = idle_on
-            self._idle.setdefault(idle_on, LazyHeap()).put(name, program.since)
+        self._acting.noticed(program, program.since)
         if program.status is Status.PAUSED and program.paused_since is not None:
             self._waiting[name] = program
             self._overdue.put(name, program.paused_since + self.max_pause_s)
@@ -95,11 +89,10 @@ class ShadowPrice:
     def _make_room(self, worker: WorkerLedger, now: float) -> Iterator[Decision]:
         """Bring the worker back under its capacity, as far as acting programs can."""
         while worker.used(now) > worker.capacity:
-            idle = self._idle.get(worker.name)
-            victim = idle.first() if idle else None
+            victim = self._acting.first(worker.name)
             if victim is None:
                 return
-            yield Pause(victim[1], "gives way: longest idle")
+            yield Pause(victim, "gives way: longest idle")
 
     def _best(self, workers: list[WorkerLedger], now: float) -> Place | None:
         """The waiting program with the best score that fits; ``None`` if none fits."""
