@@ -35,8 +35,8 @@ class FadingSum:
         self._count = 0
 
     def _advance(self, now: float) -> None:
-        if now > self._at:
-            if self._value and self.half_life != math.inf:
+        if now > self._at and self.half_life != math.inf:
+            if self._value:
                 self._value *= 2.0 ** (-(now - self._at) / self.half_life)
             self._at = now
 
@@ -55,7 +55,8 @@ class FadingSum:
         self._advance(now)
         self._count -= 1
         # An empty sum is exactly zero: rounding errors end with the last entry.
-        self._value = 0.0 if self._count == 0 else max(0.0, self._value - tokens * self.weight(since, now))
+        left = self._value - tokens * self.weight(since, now) if self._count else 0.0
+        self._value = left if left > 0.0 else 0.0
 
     def read(self, now: float) -> float:
         self._advance(now)
@@ -119,7 +120,9 @@ class WorkerLedger:
     @property
     def shared_twice(self) -> int:
         """What the sums count more than once of the shared prefix, and of what groups share beyond it."""
-        everyone = self.shared and self.shared * max(0, len(self.entries) - 1)
+        if not self.shared and not self._group_twice:
+            return 0
+        everyone = self.shared * max(0, len(self.entries) - 1)
         return everyone + max(0, self._group_twice - self._further * self.shared)
 
     def found_by(self, group: str | None) -> int:

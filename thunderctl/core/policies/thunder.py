@@ -216,7 +216,7 @@ class Thunder:
             self._look[name] = None
         for name in list(scheduler.touched):
             worker = scheduler.workers.get(name)
-            if worker is not None:
+            if worker is not None and self._overflows(worker, now):
                 yield from self._relieve(scheduler, worker, now)
         if not self._overdue:
             return  # nobody waits
@@ -235,9 +235,8 @@ class Thunder:
 
     def _relieve(self, scheduler: Scheduler, worker: WorkerLedger, now: float) -> Iterator[Decision]:
         """Bring ``worker`` back under its capacity: acting programs first, the longest idle first."""
-        limit = self.fill * worker.capacity
-        while worker.used(now) - worker.shared_twice > limit:
-            if worker.reasoning - worker.shared_twice > limit:
+        while self._overflows(worker, now):
+            if worker.reasoning - worker.shared_twice > self.fill * worker.capacity:
                 # Nothing that acts can make room for those that reason: hold whoever came last.
                 late = [name for name in scheduler.arriving if self._can_wait(scheduler, worker, name)]
                 if not late:
@@ -248,6 +247,9 @@ class Thunder:
             if victim is None:
                 return
             yield Pause(victim, "over capacity: longest idle")
+
+    def _overflows(self, worker: WorkerLedger, now: float) -> bool:
+        return worker.used(now) - worker.shared_twice > self.fill * worker.capacity
 
     def _can_wait(self, scheduler: Scheduler, worker: WorkerLedger, name: str) -> bool:
         program = scheduler.programs[name]
@@ -326,8 +328,11 @@ class Thunder:
     def _head(self, worker: WorkerLedger, *, take_open: bool) -> str | None:
         """Whose turn it is on ``worker``: those who come home, and on the emptiest worker everybody else."""
         home = self._home.get(worker.name)
-        heads = [h for h in (home.first() if home else None, self._open.first() if take_open else None) if h]
-        return min(heads)[1] if heads else None
+        head = home.first() if home is not None else None
+        stranger = self._open.first() if take_open else None
+        if head is None or (stranger is not None and stranger < head):
+            head = stranger
+        return head[1] if head is not None else None
 
     def next_check(self, scheduler: Scheduler, now: float) -> float | None:
         if not self._overdue:
