@@ -148,8 +148,9 @@ class ToolEnvironmentSpec(_Section):
     """What an environment may write; a tool that goes beyond it is ended."""
     network: Literal["none", "bridge"] = "none"
     """``bridge`` is one network that all environments share without seeing each other."""
-    prepare_ahead: int = Field(default=8, ge=0)
-    """Most environments prepared for programs that still wait for a place; 0 prepares each when it is asked for."""
+    prepare_ahead: int = Field(default=32, ge=0)
+    """Most environments prepared for programs that still wait for a place: fewer, if the queue moves slowly. 0 prepares
+    each when its program gets its place."""
     concurrent_creates: int = Field(default=8, ge=1)
     concurrent_reclaims: int = Field(default=8, ge=1)
     concurrent_pulls: int = Field(default=3, ge=1)

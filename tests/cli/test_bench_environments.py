@@ -87,7 +87,8 @@ def test_a_ratio_of_pairs_that_move_together_is_certain_however_much_they_move()
 
 def test_hidden_is_the_share_of_preparation_that_nobody_waited_for() -> None:
     work = HiddenWork(agents=2, ahead=0)
-    found = told(work, [Agent(4.0, 1.0, 9.0), Agent(6.0, 0.0, 5.0)])
+    found = told(work, [Agent(4.0, 1.0, 9.0), Agent(6.0, 0.0, 5.0, held_s=3.0)])
+    assert (found["queued"], found["hidden_of_queued"]) == (1, 1.0)
     assert (found["prepared_s"], found["waited_s"], found["hidden"]) == (10, 1, 0.9)
     assert found["median_first_result_s"] == 7
     assert told(work, [Agent(0.0, 0.0, 1.0)])["hidden"] is None

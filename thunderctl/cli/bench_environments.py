@@ -37,7 +37,7 @@ def environments(
     layer_mb_max: Annotated[int, typer.Option(min=1, help="disk: the most of it.")] = 60,
     seed: Annotated[int, typer.Option(help="disk: of the layers' sizes.")] = 0,
     agents: Annotated[str, typer.Option(help="hidden: agents that begin at once, separated by commas.")] = "8,32",
-    ahead: Annotated[int, typer.Option(min=1, help="hidden: environments prepared ahead.")] = 8,
+    ahead: Annotated[int, typer.Option(min=1, help="hidden: environments prepared ahead, at most.")] = 32,
     places: Annotated[int, typer.Option(min=1, help="hidden: programs that fit into the KV cache.")] = 6,
     setup_s: Annotated[float, typer.Option(min=0, help="hidden: seconds that each set-up command takes.")] = 3.0,
     model_s: Annotated[float, typer.Option(min=0, help="hidden: seconds that a model call takes.")] = 2.0,
@@ -163,19 +163,24 @@ def _show_disk(result: dict[str, Any]) -> None:
 # ------------------------------------------------------------------ hidden and cost
 
 
+def _share(value: float | None) -> str:
+    return "–" if value is None else percent(value)
+
+
 def _show_hidden(result: dict[str, Any]) -> None:
     rows = [
         [
             f"{arm['agents']} agents, {arm['arm']}",
             seconds(arm["prepared_s"]),
             seconds(arm["waited_s"]),
-            "–" if arm["hidden"] is None else percent(arm["hidden"]),
+            _share(arm["hidden"]),
+            f"{_share(arm['hidden_of_queued'])} ({arm['queued']})",
             seconds(arm["median_first_result_s"]),
         ]
         for arm in result["arms"]
     ]
     title = f"set-up of {result['setup_s']:g} s, model calls of {result['model_s']:g} s, {result['places']} places"
-    out.print(_table(title, ("preparing", "waited for", "hidden", "first tool result"), rows))
+    out.print(_table(title, ("preparing", "waited for", "hidden", "of those that queued", "first tool result"), rows))
 
 
 def _show_cost(result: dict[str, Any]) -> None:

@@ -16,6 +16,8 @@ from thunderctl.core.program import Program, Status
 MARGIN = 2.0
 """Preparations begin this many preparation times before the place is expected: gaps between places vary, and a
 program that waits for its environment wastes its place, while one prepared early costs only disk."""
+FIRST = 8
+"""Environments prepared ahead while nobody knows how long one takes and how fast the queue moves."""
 WEIGHT = 0.2
 """Weight of the latest figure in the running means."""
 
@@ -88,7 +90,7 @@ class Preparation:
     def limit(self) -> int:
         """Environments that programs which wait may have now."""
         if self.seconds is None or self._gap_s is None:
-            return self.ahead
+            return min(self.ahead, FIRST)
         expected = MARGIN * self.seconds / self._gap_s if self._gap_s > 0 else math.inf
         return min(self.ahead, 1 + math.ceil(min(expected, self.ahead)))
 

@@ -34,7 +34,7 @@ class Scheduler:
     tool environments that are prepared for programs which still wait.
     """
 
-    def __init__(self, policy: Policy, *, program_ttl_s: float = 1800.0, prepare_ahead: int = 8) -> None:
+    def __init__(self, policy: Policy, *, program_ttl_s: float = 1800.0, prepare_ahead: int = 32) -> None:
         self.policy = policy
         self.program_ttl_s = program_ttl_s
         self.now = 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,6 +56,8 @@ SAMPLE_S = 5.0
 something ran meanwhile."""
 
 
+WORTH_KEEPING_S = 2.0
+"""A set-up that took less is kept only if it is asked for again: keeping it takes about a second, and disk."""
 TIDY_S = 2.0
 """Between the end of an environment and the look at which images may go: many ends are one look."""
 
@@ -103,6 +105,8 @@ class EnvironmentManager:
         self._background: set[asyncio.Task[Any]] = set()
         self._stocks: dict[bytes, Stock] = {}
         """By what their environments have in common: everything but files, set-up and first commit."""
+        self._asked: Counter[bytes] = Counter()
+        """How often an environment with this very set-up was asked for."""
         self._set_ups: dict[bytes, asyncio.Lock] = {}
         self._was_set_up: set[bytes] = set()
         self._untidy: dict[str, None] = {}
@@ -206,6 +210,8 @@ class EnvironmentManager:
         wanted = self._decide(spec)
         lease = self._ledger.open(program, run, self.backend.name, wanted.image)
         self._ledger.note_spec(lease.id, wanted_to_json(wanted))
+        if spec.setup:
+            self._asked[wanted_to_json(wanted)] += 1
         self._wanted[lease.id] = wanted
         self._on_event("requested", lease)
         return lease
@@ -361,11 +367,13 @@ class EnvironmentManager:
             return self._moved(lease.id, "ready")
 
     async def _set_up(self, lease: Lease, wanted: Wanted) -> None:
+        began = time.monotonic()
         for command in wanted.spec.setup:
             await self._step(lease, wanted, command, "the set-up command", {})
         if wanted.spec.git:
             await self._step(lease, wanted, COMMIT, "the first commit", COMMIT_ENV)
-        if wanted.spec.setup:
+        often = self._asked[wanted_to_json(wanted)] > 1
+        if wanted.spec.setup and (often or time.monotonic() - began > WORTH_KEEPING_S):
             await self.backend.keep(lease, wanted)
 
     @contextlib.asynccontextmanager

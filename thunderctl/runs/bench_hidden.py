@@ -31,7 +31,9 @@ from thunderctl.profile_files import ResolvedProfile
 TOKENS = 2000
 """Context of every program, from its first call on."""
 WORD = "word "
-STEPS = 2
+STEPS = 6
+QUEUED_S = 0.5
+"""A program whose first call was held for longer has queued for its place."""
 TOOL_S = 0.5
 ANSWER_TOKENS = 50
 MODEL = "stub"
@@ -60,6 +62,8 @@ class Agent:
     prepared_s: float
     waited_s: float
     first_result_s: float
+    held_s: float = 0.0
+    """How long it waited for its place."""
 
 
 def arm_name(ahead: int | None) -> str:
@@ -71,16 +75,22 @@ def arm_name(ahead: int | None) -> str:
 def told(work: HiddenWork, agents: Sequence[Agent]) -> dict[str, Any]:
     """The figures of one arm. ``hidden`` is the share of preparation that no agent waited for; where agents queue for
     a slot to prepare in, they wait longer than preparing takes, and it is below 0."""
-    prepared = sum(agent.prepared_s for agent in agents)
-    waited = sum(agent.waited_s for agent in agents)
+    queued = [agent for agent in agents if agent.held_s > QUEUED_S]
     return {
         "agents": work.agents,
         "arm": arm_name(work.ahead),
-        "prepared_s": prepared,
-        "waited_s": waited,
-        "hidden": 1 - waited / prepared if prepared else None,
+        "prepared_s": sum(agent.prepared_s for agent in agents),
+        "waited_s": sum(agent.waited_s for agent in agents),
+        "hidden": _hidden(agents),
+        "queued": len(queued),
+        "hidden_of_queued": _hidden(queued),
         "median_first_result_s": statistics.median(agent.first_result_s for agent in agents),
     }
+
+
+def _hidden(agents: Sequence[Agent]) -> float | None:
+    prepared = sum(agent.prepared_s for agent in agents)
+    return 1 - sum(agent.waited_s for agent in agents) / prepared if prepared else None
 
 
 def measure_hidden(works: Sequence[HiddenWork], tell: Tell) -> dict[str, Any]:
@@ -116,7 +126,7 @@ async def _agent(
     asked = time.monotonic()
     lease = await client.environment(program, run, setup=setup, wait=work.ahead is None)
     waited = time.monotonic() - asked if work.ahead is None else 0.0
-    prepared = first = 0.0
+    prepared = first = held = 0.0
     messages = [{"role": "user", "content": WORD * TOKENS}]
     for step in range(STEPS):
         answer = await client.chat(program, messages, max_tokens=ANSWER_TOKENS)
@@ -126,8 +136,9 @@ async def _agent(
         waited += result.waited_s
         if step == 0:
             prepared, first = result.prepared_s, time.monotonic() - began - jitter_s
+            held = answer.held_s
     await client.release(program)
-    return Agent(prepared, waited, first)
+    return Agent(prepared, waited, first, held)
 
 
 @contextlib.asynccontextmanager
