@@ -26,7 +26,7 @@ import psutil
 from thunderctl import paths
 from thunderctl.agents.client import DaemonClient
 from thunderctl.core.policies import make_policy
-from thunderctl.environments import collector
+from thunderctl.environments import collector, reaper, reaper_link
 from thunderctl.errors import DaemonError, ExitCode, PreflightError, ProfileError, ThunderError
 from thunderctl.node import NodeRecord, alive, node_dir, read_node
 from thunderctl.profile import Profile
@@ -173,7 +173,8 @@ def bring_up(
             engine = {"kind": found.kind, "version": found.version, "python": str(found.python)}
             source = profile.model.source
             model = str(ensure_small_model(found.python, progress)) if source == "small" else source
-        return _start_daemon(resolved, name, engine, model, progress, ends_with_me=ends_with_me)
+        with reaper_link.held(name, "launcher"):  # before anything that a kill could leave behind
+            return _start_daemon(resolved, name, engine, model, progress, ends_with_me=ends_with_me)
 
 
 def _start_daemon(
@@ -261,6 +262,7 @@ def take_down(name: str = DEFAULT_NODE, *, progress: Progress) -> bool:
     with _only_one(name, progress):
         was_up = _take_down(name, progress)
         _collect_remains(name, progress)
+        reaper_link.dismiss(name)
         return was_up
 
 
@@ -291,7 +293,6 @@ def _collect_remains(name: str, progress: Progress) -> None:
 
 
 def forget(name: str) -> None:
-    """Remove the folder of a node that is down for good; one that is up stays."""
-    record = read_node(name)
-    if record is None or not alive(record):
+    """Remove the folder of a node that is down for good; one that is up, or not yet collected, stays."""
+    if reaper.look(node_dir(name)) == "nothing":
         shutil.rmtree(node_dir(name), ignore_errors=True)

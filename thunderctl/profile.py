@@ -167,7 +167,6 @@ class ToolEnvironmentSpec(_Section):
     image_budget_low_gib: float | None = Field(default=None, gt=0)
     """… until so much is left; without it 80% of ``image_budget_gib``."""
 
-
     @model_validator(mode="after")
     def _marks_agree(self) -> ToolEnvironmentSpec:
         if self.image_budget_low_gib is not None and self.image_budget_low_gib > self.image_budget_gib:

@@ -124,10 +124,12 @@ def test_the_engines_command_line_of_a_profile_for_big_machines_is_printed_as_it
     "command",
     [
         *("up", "down", "status", "ps", "logs", "run", "compare", "report", "simulate", "plan", "calibrate", "gc"),
-        *("explain", "doctor", "profile", "engine", "trace", "bench"),
+        *("explain", "doctor", "profile", "engine", "trace", "bench", "env"),
     ],
 )
 def test_every_command_explains_itself(cli: CommandLine, command: str) -> None:
     done = cli.run(command, "--help")
     assert done.returncode == 0
-    assert command in ("profile", "engine", "trace", "bench") or ("Example" in done.stdout and "--json" in done.stdout)
+    assert command in ("profile", "engine", "trace", "bench", "env") or (
+        "Example" in done.stdout and "--json" in done.stdout
+    )

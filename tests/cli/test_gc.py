@@ -35,7 +35,7 @@ def test_the_plan_is_shown_and_carried_out_off_a_terminal(dead: Path) -> None:
     result = CliRunner().invoke(app, [])
     assert result.exit_code == 0, result.output
     assert "its node gone is dead" in result.output
-    assert "reclaimed 2" in result.output
+    assert "reclaimed 2" in result.output and "1 folder, 1 node" in result.output
     assert "containers were not looked at" in result.output
     assert not (dead / "environments").exists()
 
@@ -45,6 +45,25 @@ def test_a_dry_run_removes_nothing(dead: Path) -> None:
     assert "2 to collect" in result.output
     assert "reclaimed" not in result.output
     assert (dead / "environments" / "abc").exists()
+
+
+def test_a_plan_says_what_whose_and_how_much_of_it_and_a_total(dead: Path) -> None:
+    (dead / "environments" / "abc" / "data").write_bytes(b"x" * 200_000)
+    result = CliRunner().invoke(app, ["--dry-run"])
+    (row,) = (line for line in result.output.splitlines() if "folder" in line)
+    assert "abc" in row and "its node gone is dead" in row and "KiB" in row
+    (total,) = (line for line in result.output.splitlines() if "to collect" in line)
+    assert "2 to collect" in total and "KiB" in total
+
+
+def test_markup_in_a_name_is_only_text(dead: Path) -> None:
+    (dead / "environments" / "abc").rename(dead / "environments" / "[bold]abc")
+    assert "[bold]abc" in CliRunner().invoke(app, ["--dry-run"]).output
+
+
+def test_images_are_looked_at_only_with_an_engine_and_only_when_asked_for() -> None:
+    result = CliRunner().invoke(app, ["--dry-run", "--images"])
+    assert result.exit_code == 0 and "containers were not looked at" in result.output
 
 
 def test_with_nothing_to_collect_it_says_so() -> None:

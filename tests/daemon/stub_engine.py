@@ -1,8 +1,9 @@
 """A process that stands for vLLM: started like it, it answers health, metrics, models and completions by counting.
 
-``python stub_engine.py … --port N …``; everything else on the command line is ignored. Environment:
-``STUB_DELAY_S`` is how long an answer takes, ``STUB_START_S`` how long the server takes to come up, ``STUB_KV`` its
-KV capacity in tokens. A prompt counts as many tokens as it has characters or ids.
+``python stub_engine.py … --port N …``; everything else on the command line is ignored. What a chat call is forced to
+say (``replay``) is its answer. Environment: ``STUB_DELAY_S`` is how long an answer takes, ``STUB_START_S`` how long the
+server takes to come up, ``STUB_KV`` its KV capacity in tokens. A prompt counts as many tokens as it has characters or
+ids.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ async def answer(request: web.Request) -> web.Response:
         await asyncio.sleep(DELAY_S)
     prompt = body.get("prompt") or json.dumps(body.get("messages"))
     usage = {"prompt_tokens": len(prompt), "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 0}}
-    choice = {"index": 0, "text": "ok", "message": {"content": "ok"}, "finish_reason": "stop"}
+    forced = (body.get("vllm_xargs") or {}).get("replay")
+    content = forced if isinstance(forced, str) else "ok"
+    choice = {"index": 0, "text": "ok", "message": {"content": content}, "finish_reason": "stop"}
     return web.json_response({"choices": [choice], "usage": usage})
 
 

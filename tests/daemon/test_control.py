@@ -98,7 +98,8 @@ def test_looking_at_metrics_changes_nothing(node: KillableNode) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/shutdown"), ("POST", "/environments"), ("DELETE", "/environments/x")]
+    ("method", "path"),
+    [("POST", "/shutdown"), ("POST", "/environments"), ("DELETE", "/environments/x"), ("GET", "/environments/x")],
 )
 def test_what_starts_or_stops_things_wants_the_nodes_token(node: KillableNode, method: str, path: str) -> None:
     assert status_of(node.url + path, method, b"{}") == 403

@@ -155,7 +155,7 @@ async def test_registered_containers_survive_a_restart_until_somebody_collected_
     shell.register_containers("p", ["c2"])
     again = Journal(tmp_path / "state.db", "b1", 0.0, {})
     assert again.containers() == [("p", "c1"), ("p", "c2")]
-    again.forget_containers("p")
+    again.forget_containers("p", ["c1", "c2"])
     assert again.containers() == []
     shell.close()
 

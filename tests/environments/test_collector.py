@@ -16,7 +16,7 @@ import pytest
 
 import thunderctl
 from tests.environments.conftest import dead_node, live_node, record_of
-from thunderctl.environments import collector
+from thunderctl.environments import removal
 from thunderctl.environments.collector import GcPlan, carry_out, plan
 from thunderctl.environments.lease import Lease, LeaseLedger, State
 from thunderctl.environments.local import remove_folder
@@ -304,7 +304,7 @@ def test_a_process_that_shows_up_while_its_node_is_collected_goes_with_it(
         remove_folder(folder, lease_id)
         late.append(spawn("sleep", "1000", lease=lease_id))
 
-    monkeypatch.setattr(collector, "remove_folder", remove_and_spawn)
+    monkeypatch.setattr(removal, "remove_folder", remove_and_spawn)
     result = carry_out(plan())
     assert [item.kind for item in result.removed] == ["folder", "process", "node"]
     assert not psutil.pid_exists(late[0].pid)

@@ -87,7 +87,10 @@ async def test_commands_of_one_environment_run_side_by_side_and_count_as_one_tim
     told: list[str] = []
     manager = await make_manager(on_event=lambda kind, lease: told.append(kind))
     lease = await manager.request("p", "r", EnvironmentSpec())
-    commands = ("until test -e there; do sleep 0.02; done; touch back", "touch there; until test -e back; do sleep 0.02; done")
+    commands = (
+        "until test -e there; do sleep 0.02; done; touch back",
+        "touch there; until test -e back; do sleep 0.02; done",
+    )
     done = await asyncio.gather(*(manager.execute(lease.id, command) for command in commands))
     assert [each.returncode for each in done] == [0, 0]
     assert [kind for kind in told if kind.startswith("tool")] == ["tool_started", "tool_finished"]

@@ -45,7 +45,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A tool environment. ``prepared_s``: how long preparing it took, as the daemon saw it; 0 if nobody waited for it."""
+    """A tool environment. ``prepared_s``: how long preparing it took, as the daemon saw it; 0 if nobody waited."""
 
     id: str
     prepared_s: float

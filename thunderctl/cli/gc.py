@@ -6,10 +6,12 @@ import dataclasses
 import json
 import re
 import sys
+from collections import Counter
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from thunderctl.environments.collector import GcPlan, GcResult, carry_out, plan
@@ -25,18 +27,26 @@ def gc(
         str, typer.Option("--older-than", metavar="AGE", help="Only what is older: 90s, 15m, 2h, 1d.")
     ] = "0s",
     run: Annotated[str | None, typer.Option("--run", help="Only what belongs to this run.")] = None,
+    images: Annotated[
+        bool,
+        typer.Option("--images", help="Also images that this home brought and nobody needs; AGE is since their use."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print plan and result as JSON.")] = False,
 ) -> None:
-    """Remove containers, folders and processes that dead nodes left behind. Nothing in use is touched.
+    """Remove what dead nodes left behind: containers, volumes, networks, processes, folders. Nothing in use is touched.
+
+    Ours is what carries this home's label, is in its ledgers, or was registered by an agent. The engine's build cache
+    is left alone: it may be anybody's.
 
     Examples:
 
         thunderctl gc --dry-run
         thunderctl gc --older-than 2h --yes
+        thunderctl gc --images --older-than 7d
     """
     console = Console()
-    todo = plan(older_than_s=seconds(older_than), run=run)
+    todo = plan(older_than_s=seconds(older_than), run=run, images=images)
     result: GcResult | None = None
     if not as_json:
         _show_plan(console, todo)
@@ -75,15 +85,16 @@ def _show_plan(console: Console, todo: GcPlan) -> None:
         return
     table = Table("what", "name", "why", "age", "bytes", "run", "program")
     for item in todo.items:
-        table.add_row(
-            item.kind, item.name, item.why, age(item.age_s), size(item.bytes), item.run or "", item.program or ""
-        )
+        words = (item.kind, item.name, item.why, age(item.age_s), size(item.bytes), item.run or "", item.program or "")
+        table.add_row(*map(escape, words))
     console.print(table)
     console.print(f"{len(todo.items)} to collect, {size(todo.bytes)}; {len(todo.kept)} stay", highlight=False)
 
 
 def _show_result(console: Console, result: GcResult) -> None:
-    console.print(f"reclaimed {len(result.removed)}, {size(result.bytes)}", highlight=False)
+    counts = Counter(item.kind for item in result.removed)
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    console.print(f"reclaimed {len(result.removed)}, {size(result.bytes)}: {kinds or 'nothing'}", highlight=False)
     for kept in result.came_into_use:
         console.print(f"left alone: {kept.item.kind} {kept.item.name}: {kept.reason}", markup=False, highlight=False)
     for kept in result.failed:

@@ -10,11 +10,13 @@ import typer
 from thunderctl import __version__
 from thunderctl.cli import (
     bench,
+    bench_environments,
     bench_gateway,
     calibrate,
     compare,
     doctor,
     engine,
+    env,
     explain,
     gc,
     node,
@@ -70,9 +72,11 @@ app.command("gc")(gc.gc)
 app.command("doctor")(doctor.doctor)
 app.add_typer(trace.app, name="trace")
 bench.app.command("gateway")(bench_gateway.gateway)
+bench.app.command("environments")(bench_environments.environments)
 app.add_typer(bench.app, name="bench")
 app.add_typer(profile.app, name="profile")
 app.add_typer(engine.app, name="engine")
+app.add_typer(env.app, name="env")
 
 
 def main() -> None:

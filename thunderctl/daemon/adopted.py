@@ -12,7 +12,6 @@ from typing import cast
 
 import aiohttp
 import msgspec
-import psutil
 
 from thunderctl.daemon.journal import WorkerNote
 from thunderctl.node import same_process
@@ -59,7 +58,7 @@ class AdoptedWorker(Worker):
         self.url, self.pid, self.pgid, self.create_time = note.url, note.pid, note.pgid, note.create_time
         self.facts = msgspec.convert(note.facts, WorkerFacts | None)
         self._process = cast(Process, _Inherited(note.pid, note.create_time))
-        self._scratch = Path(note.scratch) if note.scratch else None
+        self.scratch = Path(note.scratch) if note.scratch else None
 
     async def adopt(self) -> WorkerFacts | None:
         """Its facts if it was ready, lives and says that it is well, else ``None``: then ``stop`` it."""
@@ -71,12 +70,3 @@ class AdoptedWorker(Worker):
                 return self.facts if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError):
             return None
-
-
-def scratch_of(pid: int) -> str:
-    """The folder for temporary files that the worker was given; empty if it has none of its own."""
-    try:
-        folder = Path(psutil.Process(pid).environ().get("TMPDIR", ""))
-    except psutil.Error:
-        return ""
-    return str(folder) if folder.name.startswith("thunderctl-") else ""

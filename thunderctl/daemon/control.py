@@ -261,9 +261,11 @@ class Control:
     async def environment(self, request: web.Request) -> web.Response:
         """One lease whole. Values of its variables may be secrets: their names have to do."""
         lease, wanted, moves = self._node.environments.story(request.match_info["lease"])
-        told = None
+        told, published = None, dict[int, int]()
         if wanted is not None:
             spec = wanted.spec
+            if spec.ports and lease.place is not None and lease.active:
+                published = await self._node.environments.backend.ports(lease)
             told = {
                 "image": spec.image, "files": str(spec.files) if spec.files else None, "setup": spec.setup,
                 "env": sorted(spec.env), "user": spec.user, "workdir": spec.workdir, "git": spec.git,
@@ -273,7 +275,7 @@ class Control:
                 ],
             }  # fmt: skip
         states = [{"state": state, "at": at} for state, at in moves]
-        return web.json_response({**asdict(lease), "spec": told, "states": states})
+        return web.json_response({**asdict(lease), "spec": told, "ports": published, "states": states})
 
     async def disk(self, request: web.Request) -> web.Response:
         return web.json_response(asdict(await self._node.environments.disk_usage()))

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 
 from thunderctl.core import events as ev
-from thunderctl.daemon.adopted import AdoptedWorker, scratch_of
+from thunderctl.daemon.adopted import AdoptedWorker
 from thunderctl.daemon.journal import Journal, WorkerNote
 from thunderctl.daemon.shell import Shell
 from thunderctl.daemon.upstream import Upstreams
@@ -124,7 +124,7 @@ class Fleet:
         worker = self._workers[name] = self._make(index)
         await worker.start()
         if worker.pid is not None and worker.create_time is not None and worker.pgid is not None:
-            self._journal.note_worker(name, worker.pid, worker.create_time, worker.pgid, scratch_of(worker.pid))
+            self._journal.note_worker(name, worker.pid, worker.create_time, worker.pgid, str(worker.scratch or ""))
         facts = await worker.wait_ready(lambda text: self._say(f"{name}: {text}"))
         if worker.pid is not None:
             self._journal.note_ready(worker.pid, worker.url, asdict(facts))

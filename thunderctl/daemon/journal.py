@@ -13,7 +13,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,8 @@ CREATE TABLE IF NOT EXISTS boots (boot TEXT PRIMARY KEY, started REAL NOT NULL, 
 CREATE TABLE IF NOT EXISTS processes (pid INTEGER PRIMARY KEY, create_time REAL NOT NULL, pgid INTEGER NOT NULL,
                                       kind TEXT NOT NULL, name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS workers (pid INTEGER PRIMARY KEY, scratch TEXT NOT NULL, url TEXT NOT NULL, facts TEXT);
-CREATE TABLE IF NOT EXISTS containers (program TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (program, id));
+CREATE TABLE IF NOT EXISTS containers (program TEXT NOT NULL, id TEXT NOT NULL, at REAL NOT NULL DEFAULT 0,
+                                       PRIMARY KEY (program, id));
 """
 
 
@@ -78,6 +79,8 @@ class Journal:
         self._db = connect(path)
         self._db.execute("PRAGMA wal_autocheckpoint=0")
         self._db.executescript(_SCHEMA)
+        with contextlib.suppress(sqlite3.OperationalError):  # it is there, unless an earlier version made the table
+            self._db.execute("ALTER TABLE containers ADD COLUMN at REAL NOT NULL DEFAULT 0")
         self._pending: list[tuple[str, float, bytes]] = []
         self._written = False
         self._task: asyncio.Task[None] | None = None
@@ -176,14 +179,16 @@ class Journal:
         ]
 
     def note_container(self, program: str, container: str) -> None:
-        self._db.execute("INSERT OR IGNORE INTO containers VALUES (?, ?)", (program, container))
+        self._db.execute("INSERT OR IGNORE INTO containers VALUES (?, ?, ?)", (program, container, time.time()))
 
-    def forget_containers(self, program: str) -> None:
-        self._db.execute("DELETE FROM containers WHERE program = ?", (program,))
+    def forget_containers(self, program: str, containers: Iterable[str]) -> None:
+        rows = [(program, container) for container in containers]
+        self._db.executemany("DELETE FROM containers WHERE program = ? AND id = ?", rows)
 
-    def containers(self) -> list[tuple[str, str]]:
-        """(program, container id) of containers that agents registered, and that nobody collected yet."""
-        return self._db.execute("SELECT program, id FROM containers ORDER BY rowid").fetchall()
+    def containers(self, program: str | None = None) -> list[tuple[str, str]]:
+        """(program, name or id) of containers that agents registered, and that nobody collected yet."""
+        rows = self._db.execute("SELECT program, id FROM containers ORDER BY rowid").fetchall()
+        return [row for row in rows if program in (None, row[0])]
 
 
 def _checkpoint(path: Path) -> None:

@@ -25,6 +25,7 @@ from aiohttp import web
 from thunderctl.core import events as ev
 from thunderctl.core.policies import make_policy
 from thunderctl.core.scheduler import Scheduler
+from thunderctl.daemon.containers import AgentContainers
 from thunderctl.daemon.control import Control
 from thunderctl.daemon.fleet import Fleet
 from thunderctl.daemon.gateway import Gateway, error
@@ -32,9 +33,10 @@ from thunderctl.daemon.journal import Journal, boots, events
 from thunderctl.daemon.probe import Probe
 from thunderctl.daemon.shell import Shell
 from thunderctl.daemon.upstream import Upstreams
+from thunderctl.environments import reaper_link
 from thunderctl.environments.lease import Lease, LeaseLedger
 from thunderctl.environments.manager import EnvironmentManager
-from thunderctl.errors import PreflightError
+from thunderctl.errors import DaemonError, PreflightError
 from thunderctl.node import NodeRecord, alive, node_dir, read_record, write_node
 from thunderctl.profile import Profile
 from thunderctl.workers.engine import EngineEnvironment
@@ -42,6 +44,8 @@ from thunderctl.workers.engine import EngineEnvironment
 log = logging.getLogger("thunderctl.daemon")
 
 PARENT_CHECK_S = 1.0
+REAPER_PAUSE_S = 30.0
+"""Seconds between two attempts to get a reaper, should one not start."""
 
 
 class Node:
@@ -59,6 +63,7 @@ class Node:
         self.started = time.monotonic()
         self.state = "starting"
         self.progress = "starting"
+        self._hold = reaper_link.hold(name, "daemon")  # first of all: it may be collecting what a killed life left
         self._killed = self._killed_life()
         self.resumed = False
         """Whether this daemon knows the programs of one that was killed."""
@@ -89,6 +94,7 @@ class Node:
             on_event=self._environment_changed,
             progress=self._say,
         )
+        self._containers = AgentContainers(name, self.journal)
         self._tools_since: dict[str, float] = {}
         self.tools_to_come: dict[str, str] = {}
         """By lease: a short name of the command that it was given last and that did not start yet."""
@@ -146,6 +152,10 @@ class Node:
             count = 0
         for program, container in self.journal.containers():
             self.shell.register_containers(program, [container])
+            # One whose end, or whose first call, fell into the kill is nobody's unless its agent comes back.
+            if program not in self.shell.scheduler.programs:
+                limit = self.profile.gateway.program_ttl_s * self.profile.time_scale
+                asyncio.get_running_loop().call_later(limit, self._end_if_silent, program)
         taken_over = await self.fleet.take_over()
         log.info(
             "resumed after a kill: %d events replayed in %.1f s, %d programs, workers taken over: %s",
@@ -174,6 +184,7 @@ class Node:
             await self._go_down()
 
     async def _come_up(self) -> None:
+        self._spawn(self._keep_reaper())
         self.journal.start()
         if self._killed is not None:
             await self._resume()
@@ -299,14 +310,34 @@ class Node:
                 return
             await asyncio.sleep(PARENT_CHECK_S)
 
-    def reclaim(self, program: str) -> None:
-        """Give back whatever environments ``program`` leased; does not wait for it.
+    async def _keep_reaper(self) -> None:
+        """Notice that the reaper died, and start another: nobody else would."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._hold.connection.setblocking(False)
+            with contextlib.suppress(OSError):
+                await loop.sock_recv(self._hold.connection, 1)
+            log.warning("the reaper of this node is gone: starting another")
+            try:
+                self._hold = await asyncio.to_thread(reaper_link.hold, self.name, "daemon")
+            except DaemonError as failure:
+                log.error("%s", failure.message)
+                await asyncio.sleep(REAPER_PAUSE_S)
 
-        Containers that its agent registered by itself are in ``shell.stories.find(program).docker_ids``.
+    def reclaim(self, program: str) -> None:
+        """Give back whatever environments ``program`` leased, and collect the containers that its agent registered.
+
+        Does not wait for it.
         """
         self._tools_since.pop(f"program {program}", None)
+        self.shell.forget_containers(program)
+        self._containers.end(program)
         if self._environments_ready:
             self._spawn(self.environments.release_program(program))
+
+    def _end_if_silent(self, program: str) -> None:
+        if program not in self.shell.scheduler.programs and self.state != "stopping":
+            self.reclaim(program)
 
     def prepare(self, program: str) -> None:
         """Begin to prepare the environments that ``program`` announced; does not wait for them."""
@@ -342,11 +373,14 @@ class Node:
             await self._runner.cleanup()
         await self.probe.close()
         await self.upstreams.close()
-        closed, failures = await asyncio.gather(self.environments.close(), self.fleet.stop(), return_exceptions=True)
-        for failure in [closed, *(failures if isinstance(failures, list) else [failures])]:
+        closed, collected, failures = await asyncio.gather(
+            self.environments.close(), self._containers.close(), self.fleet.stop(), return_exceptions=True
+        )
+        for failure in [closed, collected, *(failures if isinstance(failures, list) else [failures])]:
             if isinstance(failure, BaseException):
                 log.error("while stopping: %s", failure)
         await self.journal.close()
         (self.folder / "token").unlink(missing_ok=True)
         (self.folder / "node.json").unlink(missing_ok=True)
+        await asyncio.to_thread(self._hold.farewell)
         log.info("stopped")

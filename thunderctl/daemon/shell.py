@@ -220,6 +220,12 @@ class Shell:
                 if self._journal is not None:
                     self._journal.note_container(program, container)
 
+    def forget_containers(self, program: str) -> None:
+        """They are being collected: should the program come back, it has to register what it has then."""
+        story = self.stories.find(program)
+        if story is not None:
+            story.docker_ids.clear()
+
     # ------------------------------------------------------------------ the scheduler
 
     def submit(self, event: ev.Event) -> None:

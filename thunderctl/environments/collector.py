@@ -9,29 +9,27 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import shutil
+import itertools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import docker
 import psutil
-from docker.errors import APIError, DockerException, NotFound
+import requests
+from docker.errors import APIError, DockerException
 
 from thunderctl import paths
-from thunderctl.environments import remains
-from thunderctl.environments.docker import connect, remove
-from thunderctl.environments.lease import LeaseLedger
-from thunderctl.environments.local import remove_folder
-from thunderctl.environments.remains import GcItem, Kept, Node, container_item, judge
+from thunderctl.environments import remains, remains_engine, remains_machine, removal
+from thunderctl.environments.docker import connect
+from thunderctl.environments.remains import GcItem, Kept, Node, judge
 from thunderctl.errors import EnvironmentFailure, ThunderError
-from thunderctl.node import node_is_alive, same_process
 
+AT_ONCE = 8
+"""Things of one kind that are removed side by side: one by one, a hundred containers outlast the reaper's minute."""
 PASSES = 3
 """Removing one thing may uncover another; more looks than this mean that somebody makes new ones."""
-TERM_S = 5.0
-"""Seconds between SIGTERM and SIGKILL for the processes of a dead node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,8 @@ class GcPlan:
 
 @dataclass(frozen=True, slots=True)
 class GcResult:
-    """What became of a plan. Each of its items is in exactly one of the three lists."""
+    """What became of a plan. Each of its items is in exactly one of the three lists, and besides only what turned up
+    late of the dead nodes whose records it closes."""
 
     removed: list[GcItem] = field(default_factory=list)
     came_into_use: list[Kept] = field(default_factory=list)
@@ -62,172 +61,156 @@ class GcResult:
         return sum(item.bytes for item in self.removed)
 
 
-def plan(*, older_than_s: float = 0.0, run: str | None = None) -> GcPlan:
-    """Look at everything of this home. ``older_than_s`` and ``run`` narrow the plan down."""
+def plan(*, older_than_s: float = 0.0, run: str | None = None, images: bool = False, measure: bool = True) -> GcPlan:
+    """Look at everything of this home, at its ``images`` only if told to. ``older_than_s`` and ``run`` narrow it down.
+
+    Without ``measure`` the engine is not asked for bytes: with many images that may take it minutes.
+    """
     with _engine() as (client, missing):
-        return _plan(client, missing, older_than_s, run)
+        return _Look(client, missing, older_than_s, run).plan(images=images, measure=measure)
 
 
 def carry_out(todo: GcPlan) -> GcResult:
-    """Remove what ``todo`` says and what turns up on the way, each after a second look.
+    """Remove what ``todo`` says and nothing else, each after a second look.
 
     The record of a dead node goes last, when a further look has found nothing else of it: a process that was being
     started while its daemon died shows up late, and without the record it would have to wait for the grace period.
     """
     result = GcResult()
+    closing = {item.id: item for item in todo.items if item.kind == "node"}
     with _turn(), _engine() as (client, missing):
         tried: set[tuple[str, str]] = set()
         current = todo
         for _ in range(PASSES):
             fresh = [item for item in current.items if item.kind != "node" and (item.kind, item.id) not in tried]
-            for item in fresh:
-                tried.add((item.kind, item.id))
-                _carry_out(client, item, result)
-            current = _plan(client, missing, todo.older_than_s, todo.run)
+            tried.update((item.kind, item.id) for item in fresh)
+            for kind, several in itertools.groupby(fresh, key=lambda item: item.kind):
+                with ThreadPoolExecutor(1 if kind == "image" else AT_ONCE) as threads:
+                    list(threads.map(lambda item: _carry_out(client, item, result), several))
+            if not closing:
+                break
+            again = _Look(client, missing, todo.older_than_s, todo.run).plan(images=False, measure=False)
+            current = dataclasses.replace(again, items=[item for item in again.items if item.node in closing])
             if not any(item.kind != "node" for item in current.items):
                 break
-        records = [item for item in [*todo.items, *current.items] if item.kind == "node"]
-        for item in {item.id: item for item in records}.values():
-            there = [*current.items, *(kept.item for kept in current.kept)]
-            _carry_out(client, item, result, left=sum(x.node == item.id and x.kind != "node" for x in there))
+        there = [*current.items, *(kept.item for kept in current.kept)]
+        for item in closing.values():
+            left = sum(each.node == item.id and each.kind != "node" for each in there)
+            _carry_out(client, item, result, left)
     return result
-
-
-def _plan(client: docker.DockerClient | None, missing: str | None, older_than_s: float, run: str | None) -> GcPlan:
-    nodes = remains.find_nodes()
-    notes = [] if client is not None else [f"containers were not looked at: {missing}"]
-    items: list[GcItem] = []
-    kept: list[Kept] = []
-    found = list(remains.find_processes(nodes))
-    if client is not None:
-        found += remains.find_containers(client)
-    for item in [*found, *remains.find_folders(nodes)]:
-        _sort(nodes, item, older_than_s, run, items, kept)
-    if client is not None:
-        gone = [item for item in items if item.kind == "container"]
-        items += remains.find_volumes(client, gone)
-    for item in remains.find_node_records(nodes):
-        reason = _node_stays(nodes[item.id], kept, client is not None)
-        if reason is None:
-            _sort(nodes, item, older_than_s, run, items, kept)
-        else:
-            kept.append(Kept(item, reason))
-    return GcPlan(items, [x for x in kept if run is None or x.item.run == run], notes, older_than_s, run)
-
-
-def _sort(
-    nodes: dict[str, Node], item: GcItem, older_than_s: float, run: str | None, items: list[GcItem], kept: list[Kept]
-) -> None:
-    gone, why = judge(nodes, item)
-    if not gone:
-        kept.append(Kept(item, why))
-    elif run is not None and item.run != run:
-        kept.append(Kept(item, f"it does not belong to the run {run}"))
-    elif item.age_s < older_than_s:
-        kept.append(Kept(item, f"younger than {older_than_s:.0f} s"))
-    else:
-        items.append(dataclasses.replace(item, why=why))
-
-
-def _node_stays(node: Node, kept: list[Kept], engine: bool) -> str | None:
-    """Why the record of a dead node cannot go yet: it is what proves that its other remains are nobody's."""
-    left = sum(1 for each in kept if each.item.node == node.name and each.item.kind != "node")
-    if left:
-        return f"{left} of its remains stay"
-    if not engine and any(row.backend == "docker" and row.active for row in (node.leases or {}).values()):
-        return "it may have containers, and no Docker engine answers"
-    return None
 
 
 def _carry_out(client: docker.DockerClient | None, item: GcItem, result: GcResult, left: int = 0) -> None:
     try:
-        reason = f"{left} of its remains are still there" if left > 0 else _needed_again(client, item, result)
-        if reason is not None:
+        reason = removal.needed_again(client, item)
+        if reason is None and item.kind == "node":
+            reason = _node_is_needed(item, result, left)
+        if reason is None:
+            removal.remove(client, item)
+            result.removed.append(item)
+        else:
             result.came_into_use.append(Kept(item, reason))
-            return
-        _remove(client, item)
-        result.removed.append(item)
+    except removal.CameIntoUse as used:
+        result.came_into_use.append(Kept(item, str(used)))
     except (ThunderError, DockerException, OSError, sqlite3.Error, psutil.Error) as error:
         result.failed.append(Kept(item, str(error)))
 
 
-def _needed_again(client: docker.DockerClient | None, item: GcItem, result: GcResult) -> str | None:
-    """The second look: ``None`` if the item is still what the plan says and still needed by nobody."""
-    if item.kind == "node":
-        if node_is_alive(paths.nodes() / item.id):
-            return f"the node {item.id} lives"
-        stuck = sum(1 for each in [*result.failed, *result.came_into_use] if each.item.node == item.id)
-        return f"{stuck} of its remains could not be removed" if stuck else None
-    now = item
-    if item.kind == "container" and client is not None:
-        try:
-            told = client.api.inspect_container(item.id)
-        except NotFound:
-            return None
-        labels = told["Config"]["Labels"] or {}
-        if labels.get("thunderctl.owner") != paths.owner():
-            return "it is not ours"
-        now = container_item(told["Id"], labels, [told["Name"]], 0, 0)
-        now = dataclasses.replace(now, age_s=item.age_s)
-    if item.kind == "volume" and client is not None:
-        users = client.api.containers(all=True, filters={"volume": item.id})
-        return f"used by {users[0]['Names'][0].lstrip('/')}" if users else None
-    if item.kind == "process" and item.group is None and not same_process(int(item.id), item.stamp):
-        return None  # it ended by itself; the removal finds nothing
-    gone, why = judge(remains.find_nodes(), now)
-    return None if gone else why
+def _node_is_needed(item: GcItem, result: GcResult, left: int) -> str | None:
+    if left:
+        return f"{left} of its remains are still there"
+    stuck = sum(each.item.node == item.id for each in [*result.failed, *result.came_into_use])
+    return f"{stuck} of its remains could not be removed" if stuck else None
 
 
-def _remove(client: docker.DockerClient | None, item: GcItem) -> None:
-    if item.kind == "process":
-        _end_process(item)
-    elif item.kind == "folder":
-        remove_folder(Path(item.id), item.lease or "")
-    elif item.kind == "node":
-        _close_node(item.id)
-    elif client is None:
-        raise EnvironmentFailure("the Docker engine does not answer any more")
-    elif item.kind == "container":
-        remove(client, item.id)
-    else:
-        with contextlib.suppress(NotFound):  # it went with its container
-            client.api.remove_volume(item.id)
+class _Look:
+    """One look at everything, sorted into what goes and what stays."""
 
+    def __init__(self, client: docker.DockerClient | None, missing: str | None, older_than_s: float, run: str | None):
+        self._client = client
+        self._missing = missing
+        self._older_than_s = older_than_s
+        self._run = run
+        self._nodes = remains.find_nodes()
+        self._items: list[GcItem] = []
+        self._kept: list[Kept] = []
 
-def _end_process(item: GcItem) -> None:
-    pid = int(item.id)
-    if item.group is not None:
-        processes = remains.group_members(pid, item.stamp, item.group)
-    else:
-        processes = [psutil.Process(pid)] if same_process(pid, item.stamp) else []
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            # A tool of a dead node has no state worth a farewell; an engine gives its shared memory back.
-            process.kill() if item.lease else process.terminate()
-    _, still = psutil.wait_procs(processes, timeout=TERM_S)
-    for process in still:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    _, still = psutil.wait_procs(still, timeout=TERM_S)
-    if still:
-        raise EnvironmentFailure(f"process {pid} does not end")
+    def plan(self, *, images: bool, measure: bool) -> GcPlan:
+        here = list(remains_machine.find_here(self._nodes))
+        self._sort(item for item in here if item.kind == "process")
+        if self._client is not None:
+            self._look_at_containers(self._client, measure=measure)
+        self._sort(item for item in here if item.kind != "process")
+        if self._client is not None:
+            self._look_at_what_containers_need(self._client, images=images, measure=measure)
+        self._look_at_records()
+        kept = [each for each in self._kept if self._run is None or each.item.run == self._run]
+        notes = [] if self._client is not None else [f"containers were not looked at: {self._missing}"]
+        return GcPlan(self._once(), kept, notes, self._older_than_s, self._run)
 
+    def _once(self) -> list[GcItem]:
+        """Two containers may share a volume, and two dead nodes a registered container."""
+        return list({(item.kind, item.id): item for item in reversed(self._items)}.values())[::-1]
 
-def _close_node(name: str) -> None:
-    """Close a dead node's leases and take its record away. Its logs and its ledger stay."""
-    folder = paths.nodes() / name
-    if (folder / "state.db").exists():
-        ledger = LeaseLedger(folder / "state.db")
-        try:
-            for lease in ledger.leases():
-                if lease.state != "reclaimed":
-                    ledger.move(lease.id, "reclaimed")
-        finally:
-            ledger.close()
-    shutil.rmtree(folder / "tools-bin", ignore_errors=True)
-    with contextlib.suppress(OSError):
-        (folder / "environments").rmdir()
-    (folder / "node.json").unlink(missing_ok=True)
+    def _sort(self, found: Iterable[GcItem]) -> None:
+        for item in found:
+            gone, why = judge(self._nodes, item)
+            if gone:
+                self._narrow(dataclasses.replace(item, why=why))
+            else:
+                self._kept.append(Kept(item, why))
+
+    def _narrow(self, item: GcItem) -> None:
+        if self._run is not None and item.run != self._run:
+            self._kept.append(Kept(item, f"it does not belong to the run {self._run}"))
+        elif item.age_s < self._older_than_s:
+            self._kept.append(Kept(item, f"younger than {self._older_than_s:.0f} s"))
+        else:
+            self._items.append(item)
+
+    def _look_at_containers(self, client: docker.DockerClient, *, measure: bool) -> None:
+        self._sort(remains_engine.find_containers(client, measure=measure))
+        for found in remains_engine.find_registered(self._nodes, client.api.containers(all=True)):
+            if isinstance(found, Kept):
+                self._kept.append(found)
+            else:
+                self._sort([found])
+
+    def _look_at_what_containers_need(self, client: docker.DockerClient, *, images: bool, measure: bool) -> None:
+        containers = [item for item in self._items if item.kind in ("container", "agent's container")]
+        going = {item.id for item in containers}
+        listing = client.api.containers(all=True)
+        for item in remains_engine.find_anonymous_volumes(client, containers, measure=measure):
+            user = remains_engine.user_of(item, listing, going)
+            if user is None:
+                self._items.append(item)
+        volumes = remains_engine.find_volumes(client, measure=measure)
+        for item in [*volumes, *remains_engine.find_networks(client)]:
+            user = remains_engine.user_of(item, listing, going)
+            if user is None:
+                self._sort([item])
+            else:
+                self._kept.append(Kept(item, f"used by {user}"))
+        if images:
+            self._items += remains_engine.find_images(client, self._older_than_s, self._run, going)
+
+    def _look_at_records(self) -> None:
+        for item in remains_machine.find_node_records(self._nodes):
+            reason = self._record_stays(self._nodes[item.id])
+            if reason is None:
+                self._sort([item])
+            else:
+                self._kept.append(Kept(item, reason))
+
+    def _record_stays(self, node: Node) -> str | None:
+        """Why the record of a dead node cannot go yet: it is what proves that its other remains are nobody's."""
+        left = sum(1 for each in self._kept if each.item.node == node.name and each.item.kind != "node")
+        if left:
+            return f"{left} of its remains stay"
+        leased = any(row.backend == "docker" and row.active for row in (node.leases or {}).values())
+        if self._client is None and (leased or node.registered):
+            return "it may have containers, and no Docker engine answers"
+        return None
 
 
 @contextlib.contextmanager
@@ -251,5 +234,7 @@ def _engine() -> Iterator[tuple[docker.DockerClient | None, str | None]]:
         yield client, None
     except APIError as error:
         raise EnvironmentFailure(f"the Docker engine refused: {error.explanation}") from error
+    except (DockerException, requests.RequestException) as error:
+        raise EnvironmentFailure(f"the Docker engine does not answer: {error}") from error
     finally:
         client.close()

@@ -1,18 +1,20 @@
-"""Commands inside a container: the three calls of the engine's API that one takes, on the event loop.
+"""What waits for the engine, on the event loop: the calls that a command inside a container takes, and its events.
 
 The Docker SDK blocks a thread for as long as a command runs; with hundreds of programs that is hundreds of threads
-that wait. Everything else goes through the SDK. Standard output and error arrive on one stream (the caller's wrapper
-joins them), in frames of an eight-byte header (stream, three zeros, length) and the bytes.
+that wait. Everything else goes through the SDK. Standard output and error arrive on one stream, in frames of an
+eight-byte header (1 or 2, three zeros, length) and the bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -21,6 +23,13 @@ from thunderctl.errors import EnvironmentFailure, PreflightError
 
 _DEFAULT = "unix:///var/run/docker.sock"
 _HEADER = 8
+_ERROR = 2
+_GONE = (404, 409)
+"""What the engine answers about a container that was removed, or does not run."""
+
+
+class ContainerGone(EnvironmentFailure):
+    """The engine has no such container any more, or it does not run."""
 
 
 class EngineConnection:
@@ -62,8 +71,8 @@ class EngineConnection:
         answer = await self._json("POST", f"/containers/{container}/exec", body)
         return str(answer["Id"])
 
-    async def stream(self, exec_id: str, into: HeadTail) -> None:
-        """Start the command and feed what it writes to ``into`` until it has ended."""
+    async def stream(self, exec_id: str, into: HeadTail, error: Callable[[bytes], None] | None = None) -> None:
+        """Start the command and feed what it writes to ``into`` until it ended, its errors to ``error`` if given."""
         session, base = self._open()
         left = bytearray()
         try:
@@ -77,7 +86,11 @@ class EngineConnection:
                         length = int.from_bytes(left[start + 4 : start + _HEADER], "big")
                         if len(left) - start - _HEADER < length:
                             break
-                        into.feed(bytes(left[start + _HEADER : start + _HEADER + length]))
+                        frame = bytes(left[start + _HEADER : start + _HEADER + length])
+                        if error is not None and left[start] == _ERROR:
+                            error(frame)
+                        else:
+                            into.feed(frame)
                         start += _HEADER + length
                     del left[:start]
         except aiohttp.ClientError as error:
@@ -96,6 +109,27 @@ class EngineConnection:
     async def state(self, container: str) -> dict[str, Any]:
         answer: dict[str, Any] = (await self._json("GET", f"/containers/{container}/json"))["State"]
         return answer
+
+    async def events(self, filters: Mapping[str, Sequence[str]]) -> AsyncGenerator[dict[str, Any] | None, None]:
+        """``None`` once the engine listens, then whatever ``filters`` let through, until it goes away."""
+        session, base = self._open()
+        asked = {"filters": json.dumps({name: list(values) for name, values in filters.items()})}
+        try:
+            async with session.get(f"{base}/events", params=asked) as response:
+                if response.status >= 400:
+                    raise _refused(response.status, await response.text())
+                yield None
+                async for line in response.content:
+                    if line.strip():
+                        yield json.loads(line)
+        except (aiohttp.ClientError, ValueError) as error:
+            raise EnvironmentFailure(f"the Docker engine does not answer: {error}") from error
+
+    async def containers(self, filters: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+        """All containers that ``filters`` let through, running or not."""
+        asked = json.dumps({name: list(values) for name, values in filters.items()})
+        found: list[dict[str, Any]] = await self._json("GET", f"/containers/json?all=1&filters={quote(asked)}")
+        return found
 
     async def exists(self, container: str, path: str) -> bool:
         """Whether there is anything at ``path`` in the container."""
@@ -123,8 +157,8 @@ class EngineConnection:
 
 def _refused(status: int, text: str) -> EnvironmentFailure:
     said = text.strip().removeprefix('{"message":"').removesuffix('"}')
-    if status in (404, 409):
-        return EnvironmentFailure(f"the container of this environment is gone: {said}")
+    if status in _GONE:
+        return ContainerGone(f"the container of this environment is gone: {said}")
     return EnvironmentFailure(f"the Docker engine refused a command ({status}): {said}")
 
 

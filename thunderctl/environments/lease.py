@@ -178,7 +178,9 @@ class LeaseLedger:
     def moves(self, lease_id: str) -> list[tuple[State, float]]:
         """Every state that the lease went through, with the moment in seconds since the epoch."""
         with self._lock:
-            return self._db.execute("SELECT state, at FROM moves WHERE lease = ? ORDER BY rowid", (lease_id,)).fetchall()
+            return self._db.execute(
+                "SELECT state, at FROM moves WHERE lease = ? ORDER BY rowid", (lease_id,)
+            ).fetchall()
 
     def leases(self, *, active: bool | None = None, program: str | None = None) -> list[Lease]:
         """All leases, oldest first; ``active`` and ``program`` narrow them down."""

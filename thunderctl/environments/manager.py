@@ -246,8 +246,10 @@ class EnvironmentManager:
     async def execute(
         self, lease_id: str, command: str, timeout_s: float | None = None, env: Mapping[str, str] | None = None
     ) -> ExecResult:
-        """Run ``command`` as soon as the environment is ready; its deadline is ``timeout_s``, else the spec's. Cancelled,
-        the command is killed."""
+        """Run ``command`` as soon as the environment is ready; its deadline is ``timeout_s``, else the spec's.
+
+        Cancelled, the command is killed.
+        """
         await self.ready(lease_id)
         lease, wanted = self._usable(lease_id)
         deadline = wanted.limits.exec_timeout_s if timeout_s is None else timeout_s

@@ -43,9 +43,9 @@ def told_full(output: str, held_bytes: int, limit_mib: int) -> str:
 class FolderSizes:
     """Sizes of the folders below ``root``, by name. Belongs to one event loop."""
 
-    def __init__(self, root: Path, bytes_of: Callable[[Path], int] = folder_bytes) -> None:
+    def __init__(self, root: Path, bytes_of: Callable[[Path], int] | None = None) -> None:
         self._root = root
-        self._bytes_of = bytes_of
+        self._bytes_of = bytes_of or folder_bytes
         self._known: dict[str, _Folder] = {}
 
     @contextlib.contextmanager

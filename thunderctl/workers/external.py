@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import aiohttp
 
@@ -23,6 +24,7 @@ class ExternalWorker:
     pid: int | None = None
     create_time: float | None = None
     pgid: int | None = None
+    scratch: Path | None = None
 
     def __init__(self, profile: Profile, index: int) -> None:
         self.index = index

@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -27,6 +26,7 @@ from thunderctl.workers.emulation import Lag, read_lag
 from thunderctl.workers.engine import EngineEnvironment
 from thunderctl.workers.facts import WorkerFacts, learn_facts
 from thunderctl.workers.log import last_error_lines
+from thunderctl.workers.scratch import make_scratch
 
 __all__ = ["ServeCommand", "Worker", "WorkerFacts", "hold_port", "last_error_lines", "serve_command"]
 
@@ -86,7 +86,8 @@ class Worker:
         self._model_path = model_path
         self._process: asyncio.subprocess.Process | None = None
         self._holder: socket.socket | None = None
-        self._scratch: Path | None = None
+        self.scratch: Path | None = None
+        """Its folder for temporary files, once it was started."""
         self._log_start = 0
 
     @property
@@ -102,7 +103,7 @@ class Worker:
         """
         self._holder, port = hold_port()
         # vLLM leaves its sockets and rendezvous files behind; here they go with the worker.
-        self._scratch = _scratch_folder()
+        self.scratch = make_scratch()
         try:
             command = serve_command(self._profile, self.index, port, self._engine.python, self._model_path)
             inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
@@ -111,7 +112,7 @@ class Worker:
                 self._log_start = log.tell()
                 self._process = await asyncio.create_subprocess_exec(
                     *command.argv,
-                    env=inherited | {"TMPDIR": str(self._scratch)} | self._lag_file() | command.env,
+                    env=inherited | {"TMPDIR": str(self.scratch)} | self._lag_file() | command.env,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=asyncio.subprocess.STDOUT,
@@ -229,21 +230,14 @@ class Worker:
 
     def _let_go(self) -> None:
         self._close_holder()
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-            self._scratch = None
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            self.scratch = None
 
     def _close_holder(self) -> None:
         if self._holder is not None:
             self._holder.close()
             self._holder = None
-
-
-def _scratch_folder() -> Path:
-    """A folder for the server's temporary files; near the root, since a socket's path has 107 bytes at most."""
-    usual = tempfile.gettempdir()
-    room = 107 - len("/thunderctl-12345678/00000000-0000-0000-0000-000000000000")
-    return Path(tempfile.mkdtemp(prefix="thunderctl-", dir=usual if len(usual.encode()) <= room else "/tmp"))  # noqa: S108
 
 
 def _runs(process: psutil.Process) -> bool:
