@@ -30,7 +30,7 @@ class Server:
         self._server: TestServer | None = None
         self.port: int | None = None
 
-    async def start(self) -> None:
+    async def start(self, note: object = None) -> None:
         async def health(request: web.Request) -> web.Response:
             return web.Response(status=self.health)
 

@@ -166,6 +166,8 @@ class FakeEngine(ContainerCalls):
                     answer = await handler(request, *parts)
                 except Refusal as refusal:
                     answer = self._said({"message": refusal.message}, refusal.status)
+                except ConnectionError:  # whoever asked is gone before all was said
+                    return web.Response()
             if how in ("drop", "lose"):
                 if request.transport is not None:
                     request.transport.abort()
@@ -234,8 +236,8 @@ class FakeEngine(ContainerCalls):
         wanted, since = filters(request), float(request.query.get("since") or 0)
         seen = 0 if "since" in request.query else len(self.events)
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "application/json"})
-        await response.prepare(request)
         with contextlib.suppress(ConnectionError):  # nobody listens any more
+            await response.prepare(request)
             while request.transport is not None and not request.transport.is_closing():
                 for event in self.events[seen:]:
                     labels = event["Actor"]["Attributes"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import psutil
 import pytest
 
 from thunderctl import paths
-from thunderctl.workers.scratch import MARK, find_scratch, make_scratch, read_scratch
+from thunderctl.workers.scratch import MARK, end_unrecorded, find_scratch, make_scratch, read_scratch
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +74,20 @@ def test_a_folder_is_found_where_somebody_elses_temporary_files_were(temporary: 
     folder = make_scratch().rename(elsewhere / "thunderctl-abcdefgh")
     assert folder not in [each.folder for each in find_scratch()]
     assert folder in [each.folder for each in find_scratch([elsewhere])]
+
+
+def test_a_worker_that_nobody_wrote_down_is_ended_by_its_folder() -> None:
+    folder, other = make_scratch(), make_scratch()
+    mine, theirs = (
+        subprocess.Popen(["sleep", "60"], env={"TMPDIR": str(where)}, start_new_session=True)
+        for where in (folder, other)
+    )
+    try:
+        end_unrecorded(folder)
+        assert mine.wait(10) == -signal.SIGKILL and not folder.exists()
+        assert theirs.poll() is None and other.is_dir()
+    finally:
+        for process in (mine, theirs):
+            process.kill()
+            process.wait()
+        end_unrecorded(other)

@@ -27,6 +27,7 @@ from thunderctl.workers.emulation import Lag
 from thunderctl.workers.engine import EngineEnvironment
 from thunderctl.workers.external import ExternalWorker
 from thunderctl.workers.launch import Worker, WorkerFacts
+from thunderctl.workers.scratch import end_unrecorded
 
 log = logging.getLogger("thunderctl.daemon")
 
@@ -82,7 +83,10 @@ class Fleet:
         if self._profile.engine.kind == "external":
             await self.start_missing()
         else:
+            known = {note.scratch for note in self._journal.workers()}
             await asyncio.gather(*(self._adopt(note) for note in self._journal.workers()))
+            for folder in set(self._journal.scratch_folders()) - known:
+                await asyncio.to_thread(end_unrecorded, Path(folder))
         for name in list(self._shell.scheduler.workers):
             if name not in self._facts:
                 self._shell.submit(ev.WorkerLost(name))
@@ -122,7 +126,7 @@ class Fleet:
     async def _start(self, index: int) -> None:
         name = f"w{index}"
         worker = self._workers[name] = self._make(index)
-        await worker.start()
+        await worker.start(self._journal.note_scratch)
         if worker.pid is not None and worker.create_time is not None and worker.pgid is not None:
             self._journal.note_worker(name, worker.pid, worker.create_time, worker.pgid, str(worker.scratch or ""))
         facts = await worker.wait_ready(lambda text: self._say(f"{name}: {text}"))

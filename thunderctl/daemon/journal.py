@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS boots (boot TEXT PRIMARY KEY, started REAL NOT NULL, 
 CREATE TABLE IF NOT EXISTS processes (pid INTEGER PRIMARY KEY, create_time REAL NOT NULL, pgid INTEGER NOT NULL,
                                       kind TEXT NOT NULL, name TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS workers (pid INTEGER PRIMARY KEY, scratch TEXT NOT NULL, url TEXT NOT NULL, facts TEXT);
+CREATE TABLE IF NOT EXISTS scratch (folder TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS containers (program TEXT NOT NULL, id TEXT NOT NULL, at REAL NOT NULL DEFAULT 0,
                                        PRIMARY KEY (program, id));
 """
@@ -151,6 +152,14 @@ class Journal:
         self._db.close()
 
     # What must be found after a SIGKILL even if no event loop turned any more: written at once.
+
+    def note_scratch(self, folder: Path) -> None:
+        """A worker is about to be started with this folder for temporary files."""
+        self._db.execute("INSERT OR IGNORE INTO scratch VALUES (?)", (str(folder),))
+
+    def scratch_folders(self) -> list[str]:
+        """Every folder that :meth:`note_scratch` was told of, whatever became of it."""
+        return [folder for (folder,) in self._db.execute("SELECT folder FROM scratch")]
 
     def note_worker(self, name: str, pid: int, create_time: float, pgid: int, scratch: str) -> None:
         """A worker's process was started."""

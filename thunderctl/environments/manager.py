@@ -340,7 +340,7 @@ class EnvironmentManager:
             if self._tidying is not None:
                 self._tidying.cancel()
             while self._background:
-                await to_the_end(asyncio.wait(self._background))
+                await to_the_end(asyncio.wait(set(self._background)))
             await to_the_end(self._tidy())
         finally:
             await self._backend.close()

@@ -144,6 +144,8 @@ def _state(file: Path) -> tuple[dict[str, LeaseRow] | None, _Processes, frozense
         with contextlib.suppress(sqlite3.Error):
             scratch = frozenset(row[0] for row in db.execute("SELECT scratch FROM workers WHERE scratch != ''"))
         with contextlib.suppress(sqlite3.Error):
+            scratch |= {row[0] for row in db.execute("SELECT folder FROM scratch")}
+        with contextlib.suppress(sqlite3.Error):
             rows = db.execute("SELECT program, id, at FROM containers ORDER BY rowid").fetchall()
             registered = tuple(Registration(*row) for row in rows)
     return leases, processes, scratch, registered

@@ -37,7 +37,7 @@ class ExternalWorker:
         """Whether the last probe was answered."""
         return self._answered
 
-    async def start(self) -> None:
+    async def start(self, note: Callable[[Path], None] = lambda scratch: None) -> None:
         """Nothing to start."""
 
     async def wait_ready(self, progress: Callable[[str], None] = lambda line: None) -> WorkerFacts:

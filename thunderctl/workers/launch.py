@@ -95,8 +95,11 @@ class Worker:
         """Whether the server's process runs."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self) -> None:
+    async def start(self, note: Callable[[Path], None] = lambda scratch: None) -> None:
         """Start the server; returns as soon as its process exists.
+
+        ``note`` is told of its folder for temporary files before the process exists: by it the process can be found,
+        should whoever starts it be killed before they can write its number down.
 
         Raises:
             EngineError: the process could not be started.
@@ -105,6 +108,7 @@ class Worker:
         # vLLM leaves its sockets and rendezvous files behind; here they go with the worker.
         self.scratch = make_scratch()
         try:
+            note(self.scratch)
             command = serve_command(self._profile, self.index, port, self._engine.python, self._model_path)
             inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
             self.log_path.parent.mkdir(parents=True, exist_ok=True)

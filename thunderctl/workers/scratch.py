@@ -6,6 +6,7 @@ of it. A folder without a mark of this home is nobody's to take.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from thunderctl import paths
+from thunderctl.environments.processes import marked
 
 PREFIX = "thunderctl-"
 MARK = ".thunderctl.json"
@@ -72,3 +74,15 @@ def read_scratch(folder: Path) -> Scratch | None:
 def _root() -> Path:
     usual = tempfile.gettempdir()
     return Path(usual if len(usual.encode()) <= _SOCKET_ROOM else "/tmp")  # noqa: S108
+
+
+def end_unrecorded(folder: Path) -> None:
+    """End whatever runs of a worker that has ``folder``, and remove that: its daemon was killed before it could write
+    the worker down. A folder that is gone, or not this home's, is left alone."""
+    if read_scratch(folder) is None:
+        return
+    for pid, given in marked(mark="TMPDIR"):
+        if given == str(folder):
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(pid).kill()
+    shutil.rmtree(folder, ignore_errors=True)
