@@ -18,11 +18,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
+from tests.environments.conftest import MakeManager
 from tests.environments.fake_engine import FakeEngine, How
 from tests.environments.fake_engine_things import Container
 from tests.environments.promises import Daemon, Engine, Promises, Thing, until
 from thunderctl import paths
+from thunderctl.environments import remains
+from thunderctl.environments.collector import carry_out, plan
 from thunderctl.environments.images import BASE
+from thunderctl.environments.spec import EnvironmentSpec
 from thunderctl.errors import EnvironmentFailure
 
 KINDS = (
@@ -183,3 +187,26 @@ def test_the_promises_hold_in_a_few_sequences() -> None:
 @pytest.mark.slow
 def test_the_promises_hold_in_a_thousand_sequences() -> None:
     hold(1000)
+
+
+async def test_an_environment_that_cannot_be_removed_fails_and_is_left_to_the_collector(
+    make_manager: MakeManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = FakeEngine(tmp_path)
+    engine.add_image(BASE)
+    engine.start()
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{engine.socket}")
+    try:
+        manager = await make_manager(backend="docker")
+        lease = await manager.request("p", "r", EnvironmentSpec(git=False))
+        engine.trouble("container_remove", "refuse")
+        with pytest.raises(EnvironmentFailure, match="told to refuse"):
+            await manager.release(lease.id)
+        assert [each.state for each in manager.leases()] == ["failed"]
+        monkeypatch.setattr(remains, "GRACE_S", 0.0)
+        assert [item.kind for item in carry_out(plan()).removed] == ["container"]
+        assert engine.containers == {}
+        assert (await manager.release(lease.id)).state == "reclaimed"
+        await manager.close()
+    finally:
+        engine.close()
