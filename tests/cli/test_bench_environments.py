@@ -168,7 +168,7 @@ def test_hidden_runs_all_its_arms_and_removes_all_of_them(home: Path) -> None:
     asked = ["--agents", "2", "--places", "1", "--setup-s", "0.5", "--model-s", "0.2"]
     done = runner.invoke(app, ["bench", "environments", "--part", "hidden", *asked, "--json"], catch_exceptions=False)
     arms = json.loads(done.stdout)["hidden"]["arms"]
-    assert [arm["arm"] for arm in arms] == ["asked for and waited for", "with the place", "ahead of need, 8"]
+    assert [arm["arm"] for arm in arms] == ["asked for and waited for", "with the place", "ahead of need, 32"]
     assert all(arm["prepared_s"] >= 1.0 for arm in arms)
     assert arms[0]["waited_s"] >= 1.0
     assert nothing_is_left(home)
