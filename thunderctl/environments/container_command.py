@@ -105,9 +105,11 @@ class ContainerCommands:
                             raise error
                         continue
                 killed = talk.code is None or talk.code >= _ENDED_BY_SIGNAL
-                if killed:
+                # The engine's own process, on its way into the container, can be hit too: then its code is 126.
+                unborn = not talk.begun and talk.held_bytes is None and (beside or talk.code is not None)
+                if killed or unborn:
                     await self._refuse_dead(container, talk.begun)
-                if not (killed and beside and births_left and not talk.begun and talk.held_bytes is None):
+                if not (unborn and births_left):
                     break
         finally:
             place.running.pop(mark, None)
