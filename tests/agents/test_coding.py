@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from thunderctl.agents.client import ToolResult
-from thunderctl.agents.coding import FINISH_MARKER, clip, commands_of, fill, submission_of
+from thunderctl.agents.coding import FINISH_MARKER, commands_of, submission_of
+from thunderctl.agents.loop import clip, fill
 
 
 def result(output: str, returncode: int = 0) -> ToolResult:

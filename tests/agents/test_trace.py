@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.runs.stub_node import BLOCK, StubNode, a_stub_node
+from thunderctl.agents.desk import Desk
 from thunderctl.agents.trace import IDS, Context, ProgramRollout, TraceAgent
 from thunderctl.traces.trace import Assignment, TraceProgram, TraceStep
 
@@ -104,10 +105,10 @@ async def run_one(node: StubNode, assignment: Assignment, time_scale: float = 1.
     began, seen = time.monotonic(), []
     rollout = ProgramRollout("agent-000", f"r/{assignment.id}", assignment.program.id, assignment.first_step)
     async with node.client() as client:
-        agent = TraceAgent(
-            client, assignment, rollout, "r", lambda: (time.monotonic() - began) / time_scale,
-            lambda _rollout, step: seen.append(step), time_scale,
-        )  # fmt: skip
+        desk = Desk(
+            client, "r", lambda: (time.monotonic() - began) / time_scale, lambda _, step: seen.append(step), time_scale
+        )
+        agent = TraceAgent(desk, assignment, rollout)
         await agent.run()
     return rollout, seen
 

@@ -16,7 +16,7 @@ from thunderctl.cli.run import Asked, Start, make_plan
 from thunderctl.cli.trace import app
 from thunderctl.errors import PreflightError, ThunderError, UsageError, WorkloadError
 from thunderctl.profile_files import load_profile
-from thunderctl.runs.coding import CodingPlan
+from thunderctl.runs.tasks import TaskPlan
 from thunderctl.runs.trace import TracePlan
 from thunderctl.traces.load import load_trace
 
@@ -134,7 +134,7 @@ def test_a_trace_is_planned_as_the_options_say() -> None:
 
 def test_tasks_are_planned_as_before() -> None:
     plan = make_plan(asked("swebench", agents=3, max_steps=5), load_profile("laptop"))
-    assert isinstance(plan, CodingPlan)
+    assert isinstance(plan, TaskPlan)
     assert (plan.kind, plan.agents, plan.workload.limits.steps, plan.total_steps) == ("replay", 3, 5, 15)
     assert make_plan(asked("swebench", live=True), load_profile("laptop")).kind == "live"
 

@@ -13,13 +13,13 @@ from tests.runs.stub_node import StubNode, a_stub_node
 from thunderctl.errors import TooManyErrors
 from thunderctl.profile_files import load_profile
 from thunderctl.report.stats import last_words, summarise
-from thunderctl.runs.coding import CodingPlan, choose_tasks
 from thunderctl.runs.driver import Driver, Plan, manifest
 from thunderctl.runs.store import RunFolder
+from thunderctl.runs.tasks import TaskPlan, choose_tasks
 from thunderctl.runs.trace import TracePlan, longest_call
 from thunderctl.traces.load import make_trace
 from thunderctl.traces.trace import TraceProgram, TraceStep, count_steps
-from thunderctl.workload import find_workload, load_tasks, load_workload
+from thunderctl.workload.load import find_workload, load_tasks, load_workload
 
 TRACE = make_trace(
     "tiny",
@@ -150,11 +150,11 @@ async def test_a_few_failures_are_data(tmp_path: Path) -> None:
 async def test_coding_agents_do_one_task_each_as_before(tmp_path: Path) -> None:
     folder = find_workload("swebench")
     workload = load_workload(folder)
-    tasks = choose_tasks(load_tasks(folder), "replay", None)
+    tasks = choose_tasks(load_tasks(folder, workload), "replay", None)
     limits = workload.limits.model_copy(update={"steps": 2})
     environment = workload.environment.model_copy(update={"warm": 2})
     workload = workload.model_copy(update={"limits": limits, "environment": environment})
-    plan = CodingPlan(workload, tasks[:2], agents=3, kind="replay", judge=True, max_error_share=0.2)
+    plan = TaskPlan(workload, tasks[:2], agents=3, kind="replay", judge=True, max_error_share=0.2)
     store = a_store(tmp_path, plan)
     async with a_stub_node() as node:
         summary = await drive(node, plan, store)

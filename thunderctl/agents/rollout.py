@@ -1,23 +1,65 @@
-"""How every agent's run ends: its rollout says how, and the daemon learns that the program is over."""
+"""How an agent's run is told: one rollout each, with how it ended, and the daemon learns that the program is over."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 from thunderctl.agents.client import DaemonClient
 from thunderctl.errors import ThunderError
 
 
 class Ending(Protocol):
-    """The part of a rollout that its end fills in. Times in seconds since the run began."""
+    """What every rollout has. Times in seconds since the run began."""
 
+    agent: str
     program: str
+    instance_id: str
     status: str
+    """``running`` until it says how it ended."""
     error: str | None
     started: float
     ended: float
+    steps: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is stored."""
+
+
+@dataclass(slots=True)
+class Rollout:
+    """One agent's work on one task from start to end, as it is stored. Times in seconds since the run began."""
+
+    agent: str
+    program: str
+    instance_id: str
+    kind: str
+    """``live`` or ``replay``."""
+    status: str = "running"
+    """``submitted``, ``step limit``, ``format errors``, ``trajectory ended`` or ``failed``."""
+    error: str | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    prepare_s: float = 0.0
+    """How long preparing its environment took."""
+    environment_wait_s: float = 0.0
+    """How much of that the agent had to wait for; the rest passed while it waited for a place or the model answered."""
+    steps: int = 0
+    submission: str = ""
+    """What it handed in: a patch, an answer, a program."""
+    resolved: bool | None = None
+    """Whether that is right; ``None`` if it was not judged."""
+    parts: dict[str, bool | float] = field(default_factory=dict)
+    """What the judgement is made of: tests, checks, scores."""
+    drifted: int = 0
+    """Steps of a replay whose tool did not return what it returned when it was recorded."""
+    models: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Where a workload uses several models: each one's calls, tokens and cost."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 async def run_to_its_end(

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from thunderctl.agents.client import DaemonClient
+from thunderctl.agents.desk import Desk
 from thunderctl.agents.rollout import run_to_its_end
 from thunderctl.errors import ThunderError
 from thunderctl.traces.trace import Assignment, TraceStep
@@ -79,25 +78,16 @@ def _ids(source: random.Random, count: int) -> list[int]:
 
 
 class TraceAgent:
-    """Runs one assignment. ``on_step`` is told of each step as it ends; ``clock`` is in emulated seconds."""
+    """Runs one assignment. The desk's clock is in emulated seconds."""
 
-    def __init__(
-        self,
-        client: DaemonClient,
-        assignment: Assignment,
-        rollout: ProgramRollout,
-        run: str,
-        clock: Callable[[], float],
-        on_step: Callable[[ProgramRollout, dict[str, Any]], None],
-        time_scale: float = 1.0,
-    ) -> None:
+    def __init__(self, desk: Desk, assignment: Assignment, rollout: ProgramRollout) -> None:
         self._rollout = rollout
-        self._client = client
+        self._client = desk.client
         self._assignment = assignment
-        self._run = run
-        self._clock = clock
-        self._on_step = on_step
-        self._time_scale = time_scale
+        self._run = desk.run
+        self._clock = desk.clock
+        self._noted = desk.noted
+        self._time_scale = desk.time_scale
 
     async def run(self) -> None:
         """Work until the program ends, something fails or the run is over; the rollout says which."""
@@ -133,7 +123,7 @@ class TraceAgent:
             ended = self._clock()
             rollout.steps += 1
             place = assignment.first_step + rollout.steps
-            self._on_step(
+            self._noted(
                 rollout,
                 {
                     "agent": rollout.agent, "program": rollout.program, "step": place, "at": began,

@@ -27,7 +27,8 @@ from thunderctl.environments.task_images import TaskImage, make_task_images, sou
 from thunderctl.errors import EnvironmentFailure, ExitCode, PreflightError, ThunderError, UsageError
 from thunderctl.profile import ToolEnvironmentSpec
 from thunderctl.report.tables import size
-from thunderctl.workload import CodingTask, Workload, find_workload, load_dataset, load_tasks, load_workload
+from thunderctl.workload.base import Task, Workload
+from thunderctl.workload.load import find_workload, kind_of, load_tasks, load_workload
 
 DEFAULTS = ToolEnvironmentSpec()
 
@@ -242,14 +243,15 @@ def _present(images: Images, source: str) -> bool:
         return False  # why not is told when it is brought
 
 
-def _tasks(workload: str, dataset: Path | None, only: list[str] | None) -> tuple[Workload, list[CodingTask]]:
+def _tasks(workload: str, dataset: Path | None, only: list[str] | None) -> tuple[Workload, list[Task]]:
     folder = find_workload(workload)
-    tasks = load_dataset(dataset) if dataset else load_tasks(folder)
+    loaded = load_workload(folder)
+    tasks = kind_of(loaded).load_dataset(dataset) if dataset else load_tasks(folder, loaded)
     names = {task.instance_id for task in tasks}
     unknown = [name for name in only or () if name not in names]
     if unknown:
         raise UsageError(f"{workload} has no task {', '.join(unknown)}", hint=f"it has {', '.join(sorted(names)[:20])}")
-    return load_workload(folder), [task for task in tasks if not only or task.instance_id in only]
+    return loaded, [task for task in tasks if not only or task.instance_id in only]
 
 
 def _rows(layers: ImageLayers, using: dict[str, str]) -> list[dict[str, Any]]:

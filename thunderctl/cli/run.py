@@ -21,12 +21,12 @@ from thunderctl.profile import Profile
 from thunderctl.profile_files import ResolvedProfile, load_profile
 from thunderctl.report import tables
 from thunderctl.report.stats import summarise
-from thunderctl.runs.coding import CodingPlan, choose_tasks
 from thunderctl.runs.driver import Driver, Plan, manifest, own_argv
 from thunderctl.runs.store import RunFolder, new_run_id
+from thunderctl.runs.tasks import TaskPlan, choose_tasks
 from thunderctl.runs.trace import TracePlan, longest_call
 from thunderctl.traces.load import find_trace, list_traces, load_trace
-from thunderctl.workload import find_workload, load_dataset, load_tasks, load_workload
+from thunderctl.workload.load import find_workload, kind_of, load_tasks, load_workload
 
 
 class Start(StrEnum):
@@ -172,7 +172,7 @@ def make_plan(asked: Asked, resolved: ResolvedProfile) -> Plan:
         "--trace": asked.trace, "--programs": asked.programs, "--duration": asked.duration_s, "--start": asked.start,
         "--seed": asked.seed is not None,
     })  # fmt: skip
-    return _coding_plan(asked, resolved)
+    return _task_plan(asked, resolved)
 
 
 def _refuse_options(workload: str, given: dict[str, object]) -> None:
@@ -189,20 +189,20 @@ def _need_replay(resolved: ResolvedProfile, what: str, hint: str) -> None:
         )
 
 
-def _coding_plan(asked: Asked, resolved: ResolvedProfile) -> CodingPlan:
+def _task_plan(asked: Asked, resolved: ResolvedProfile) -> TaskPlan:
     kind = "live" if asked.live or asked.dataset is not None else "replay"
     profile = resolved.profile
     if kind == "replay":
         _need_replay(resolved, "recorded answers", "add --live, or -c workers.replay=true")
     folder = find_workload(asked.workload)
-    tasks = load_dataset(asked.dataset) if asked.dataset else load_tasks(folder)
+    loaded = load_workload(folder)
+    tasks = kind_of(loaded).load_dataset(asked.dataset) if asked.dataset else load_tasks(folder, loaded)
     if asked.dataset and profile.environments.backend == "local":
         raise WorkloadError("SWE-bench rows live in Docker images; profile key environments.backend is 'local'")
-    loaded = load_workload(folder)
     if asked.max_steps is not None:
         limits = loaded.limits.model_copy(update={"steps": asked.max_steps})
         loaded = loaded.model_copy(update={"limits": limits})
-    return CodingPlan(
+    return TaskPlan(
         workload=loaded,
         tasks=choose_tasks(tasks, kind, asked.only),
         agents=asked.agents or profile.runs.agents,

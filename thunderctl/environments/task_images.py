@@ -23,7 +23,7 @@ from thunderctl.environments.prepared import commit, workspace_key
 from thunderctl.environments.recipes import OWN, OWNER
 from thunderctl.environments.spec import EnvironmentSpec
 from thunderctl.errors import EnvironmentFailure
-from thunderctl.workload import CodingTask, Workload
+from thunderctl.workload.base import Task, Workload
 
 LONGEST_TAG = 128
 MAKING_S = 1800
@@ -38,7 +38,7 @@ class TaskImage:
     """Made just now; else it was there."""
 
 
-def task_spec(workload: Workload, task: CodingTask) -> EnvironmentSpec:
+def task_spec(workload: Workload, task: Task) -> EnvironmentSpec:
     """What an agent asks for on this task."""
     said = workload.environment
     return EnvironmentSpec(
@@ -46,19 +46,19 @@ def task_spec(workload: Workload, task: CodingTask) -> EnvironmentSpec:
     )  # fmt: skip
 
 
-def sources_of(workload: Workload, tasks: list[CodingTask]) -> list[str]:
+def sources_of(workload: Workload, tasks: list[Task]) -> list[str]:
     """Every image that the workload starts environments from, each once."""
     return sorted({task_spec(workload, task).image or BASE for task in tasks})
 
 
-def task_image_name(workload: Workload, task: CodingTask, digest: str) -> str:
+def task_image_name(workload: Workload, task: Task, digest: str) -> str:
     """``thunderctl/task:<workload>-<task>-<digest>``."""
     words = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{workload.name}-{task.instance_id}")
     return f"{OWN}task:{words[: LONGEST_TAG - len(digest) - 1]}-{digest}"
 
 
 def make_task_images(
-    client: docker.DockerClient, images: Images, workload: Workload, tasks: list[CodingTask], progress: Progress
+    client: docker.DockerClient, images: Images, workload: Workload, tasks: list[Task], progress: Progress
 ) -> Iterator[TaskImage]:
     """One image a task, as each is ready. Tasks that live in an image of their own are left out."""
     for number, task in enumerate(tasks, 1):

@@ -1,7 +1,7 @@
 """Drives a run's agents through one daemon, and stores what happens as it happens.
 
 What kinds of runs have in common lives here: places for agents, the end of the run, what the daemon saw. Who the agents
-are and what they work on is a crew's affair (``runs/coding.py``, ``runs/trace.py``).
+are and what they work on is a crew's affair (``runs/tasks.py``, ``runs/trace.py``).
 """
 
 from __future__ import annotations
@@ -12,30 +12,19 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from thunderctl import __version__
 from thunderctl.agents.client import DaemonClient
+from thunderctl.agents.desk import Desk
+from thunderctl.agents.rollout import Ending
 from thunderctl.errors import ThunderError, TooManyErrors
 from thunderctl.profile_files import ResolvedProfile
 from thunderctl.runs.store import SCHEMA, RunFolder
 
 COLLECT_S = 2.0
 """How often decisions, samples and disk use are fetched from the daemon."""
-
-
-class Rollout(Protocol):
-    """One agent's work from start to end; ``status`` is ``running`` until it says how it ended."""
-
-    agent: str
-    instance_id: str
-    status: str
-    error: str | None
-    steps: int
-
-    def as_dict(self) -> dict[str, Any]: ...
 
 
 class Agent(Protocol):
@@ -50,7 +39,7 @@ class Crew(Protocol):
     async def begin(self) -> None:
         """What has to be said before the first agent starts."""
 
-    def next_agent(self, place: int) -> tuple[Agent, Rollout] | None:
+    def next_agent(self, place: int) -> tuple[Agent, Ending] | None:
         """Who works at ``place`` next, and the rollout that tells of it; ``None``: nobody any more."""
 
     async def judge(self) -> None:
@@ -94,7 +83,7 @@ class Plan(Protocol):
     def about(self) -> dict[str, Any]:
         """The plan's part of the manifest."""
 
-    def crew(self, desk: Desk) -> Crew:
+    def crew(self, desk: Desk, store: RunFolder, progress: Progress) -> Crew:
         """Those who carry it out."""
 
 
@@ -110,7 +99,7 @@ class Progress:
     phase: str = "working"
     steps: int = 0
     judged: int = 0
-    rollouts: list[Rollout] = field(default_factory=list)
+    rollouts: list[Ending] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     latest: dict[str, str] = field(default_factory=dict)
     """Last command of each agent."""
@@ -121,21 +110,6 @@ class Progress:
         for rollout in self.rollouts:
             found[rollout.status] = found.get(rollout.status, 0) + 1
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What a crew works with."""
-
-    client: DaemonClient
-    store: RunFolder
-    progress: Progress
-    clock: Callable[[], float]
-    """Seconds since the run began, as they are stored: emulated ones where time is."""
-    noted: Callable[[Rollout, dict[str, Any]], None]
-    """To be told of each step as it ends."""
-    time_scale: float
-    """Seconds on the wall that one of them takes."""
 
 
 def manifest(plan: Plan, resolved: ResolvedProfile, health: dict[str, Any], argv: list[str]) -> dict[str, Any]:
@@ -186,7 +160,7 @@ class Driver:
         self._time_scale = time_scale
         lasts = None if plan.duration_s is None else plan.duration_s * time_scale
         self.progress = Progress(plan.agents, plan.total_steps, lasts)
-        self._crew = plan.crew(Desk(client, store, self.progress, self._clock, self._noted, time_scale))
+        self._crew = plan.crew(Desk(client, store.id, self._clock, self._noted, time_scale), store, self.progress)
         self._seen = {"decisions": 0, "samples": 0}
 
     def _clock(self) -> float:
@@ -211,7 +185,7 @@ class Driver:
             with contextlib.suppress(ThunderError):
                 await self._client.run_over(self._store.id)
 
-    def _noted(self, rollout: Rollout, step: dict[str, Any]) -> None:
+    def _noted(self, rollout: Ending, step: dict[str, Any]) -> None:
         self.progress.steps += 1
         if step["command"]:
             self.progress.latest[rollout.agent] = step["command"].splitlines()[0]

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from thunderctl.agents.desk import Desk
 from thunderctl.agents.trace import ProgramRollout, TraceAgent
-from thunderctl.runs.driver import Desk
+from thunderctl.runs.driver import Progress
+from thunderctl.runs.store import RunFolder
 from thunderctl.traces.trace import Start, Trace, TraceProgram, Work, count_steps
 
 
@@ -71,7 +73,7 @@ class TracePlan:
             },
         }
 
-    def crew(self, desk: Desk) -> TraceCrew:
+    def crew(self, desk: Desk, store: RunFolder, progress: Progress) -> TraceCrew:
         return TraceCrew(self, desk)
 
 
@@ -89,12 +91,11 @@ class TraceCrew:
         assignment = self._work.take()
         if assignment is None:
             return None
-        desk = self._desk
-        run = desk.store.id
+        run = self._desk.run
         rollout = ProgramRollout(
             f"agent-{place:03d}", f"{run}/{assignment.id}", assignment.program.id, assignment.first_step
         )
-        agent = TraceAgent(desk.client, assignment, rollout, run, desk.clock, desk.noted, desk.time_scale)
+        agent = TraceAgent(self._desk, assignment, rollout)
         return agent, rollout
 
     async def judge(self) -> None:

@@ -11,18 +11,11 @@ import pytest
 
 from thunderctl.agents.coding import FINISH_MARKER, commands_of
 from thunderctl.errors import WorkloadError
-from thunderctl.workload import (
-    CodingTask,
-    find_workload,
-    load_dataset,
-    load_task,
-    load_tasks,
-    load_workload,
-    official_image,
-)
+from thunderctl.workload.coding import CodingTask, load_dataset, load_task, official_image
+from thunderctl.workload.load import find_workload, load_tasks, load_workload
 
 SWEBENCH = find_workload("swebench")
-TASKS = load_tasks(SWEBENCH)
+TASKS = [task for task in load_tasks(SWEBENCH, load_workload(SWEBENCH)) if isinstance(task, CodingTask)]
 
 
 def copy_of(task: str, to: Path) -> Path:
@@ -36,10 +29,10 @@ def test_at_least_twelve_tasks_of_different_domains_are_bundled() -> None:
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda t: t.instance_id)
 def test_every_recorded_answer_holds_one_command_and_the_last_one_submits(task: CodingTask) -> None:
-    assert task.answers is not None and 12 <= len(task.answers) <= 40
-    for answer in task.answers:
-        assert len(commands_of(answer)) == 1
-    assert commands_of(task.answers[-1]) == [f"echo {FINISH_MARKER} && git add -A && git diff --cached"]
+    assert task.trajectory is not None and 12 <= len(task.trajectory) <= 40
+    for step in task.trajectory:
+        assert len(commands_of(step.content)) == 1
+    assert commands_of(task.trajectory[-1].content) == [f"echo {FINISH_MARKER} && git add -A && git diff --cached"]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda t: t.instance_id)
@@ -62,9 +55,8 @@ def test_the_untouched_task_fails_and_the_gold_patch_passes(task: CodingTask, tm
         return set(done.stdout.split())
 
     assert passing() == set(task.pass_to_pass)
-    gold = SWEBENCH / "tasks" / task.instance_id / "gold.patch"
     subprocess.run(["git", "init", "-q"], cwd=repo, check=True)
-    subprocess.run(["git", "apply", str(gold)], cwd=repo, check=True)
+    subprocess.run(["git", "apply", str(task.gold)], cwd=repo, check=True)
     assert passing() == {*task.fail_to_pass, *task.pass_to_pass}
 
 
@@ -118,7 +110,7 @@ def test_swe_bench_rows_get_their_official_images(tmp_path: Path) -> None:
     (task,) = load_dataset(rows)
     assert task.image == "swebench/sweb.eval.x86_64.django_1776_django-11099:latest"
     assert official_image("Astropy__X-1") == "swebench/sweb.eval.x86_64.astropy_1776_x-1:latest"
-    assert (task.fail_to_pass, task.can_be_judged, task.answers) == (["test_a"], False, None)
+    assert (task.fail_to_pass, task.can_be_judged, task.trajectory) == (["test_a"], False, None)
 
 
 @pytest.mark.parametrize(

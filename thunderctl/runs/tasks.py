@@ -1,27 +1,33 @@
-"""Runs of coding agents: one agent a place, each on one task; afterwards their patches are judged."""
+"""Runs of agents on a workload's tasks: one agent a place, each on one task; afterwards their work is judged."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thunderctl.agents.coding import CodingAgent, Rollout
+from thunderctl.agents.desk import Desk
+from thunderctl.agents.kinds import AGENTS
+from thunderctl.agents.loop import TaskAgent
+from thunderctl.agents.rollout import Rollout
 from thunderctl.errors import WorkloadError
-from thunderctl.runs.driver import Desk
-from thunderctl.workload import CodingTask, Workload
+from thunderctl.runs.driver import Progress
+from thunderctl.runs.store import RunFolder
+from thunderctl.workload.base import Task, Workload
+from thunderctl.workload.load import kind_of
 
 JUDGES = max(2, os.cpu_count() or 2)
-"""Patches judged at once, after the measured part."""
+"""Submissions judged at once, after the measured part."""
 
 
 @dataclass(frozen=True, slots=True)
-class CodingPlan:
-    """Agents that repair the tasks of a workload."""
+class TaskPlan:
+    """Agents that do the tasks of a workload."""
 
     workload: Workload
-    tasks: list[CodingTask]
+    tasks: Sequence[Task]
     agents: int
     kind: str
     """``replay`` or ``live``."""
@@ -37,7 +43,7 @@ class CodingPlan:
     def total_steps(self) -> int | None:
         """Steps that the recorded trajectories hold; unknown for live agents."""
         longest = self.workload.limits.steps
-        known = [min(longest, len(self.task_of(i).answers or [])) for i in range(self.agents)]
+        known = [min(longest, len(self.task_of(i).trajectory or [])) for i in range(self.agents)]
         return sum(known) if self.kind == "replay" else None
 
     @property
@@ -48,64 +54,71 @@ class CodingPlan:
     def due(self) -> int:
         return self.agents
 
-    def task_of(self, index: int) -> CodingTask:
+    def task_of(self, index: int) -> Task:
         """Agents take the tasks in turn, so every arm of a comparison does the same work."""
         return self.tasks[index % len(self.tasks)]
 
     def about(self) -> dict[str, Any]:
+        kind = kind_of(self.workload)
         return {
             "workload": self.workload.name,
+            "workload_kind": self.workload.kind,
+            "judged": kind.judged,
             "dataset": self.dataset,
             "tasks": sorted({t.instance_id for t in self.tasks}),
             "tasks_are": "official rows given by the user" if self.dataset else "bundled with thunderctl",
             "max_steps": self.workload.limits.steps,
         }
 
-    def crew(self, desk: Desk) -> CodingCrew:
-        return CodingCrew(self, desk)
+    def crew(self, desk: Desk, store: RunFolder, progress: Progress) -> TaskCrew:
+        return TaskCrew(self, desk, store, progress)
 
 
-class CodingCrew:
-    """One coding agent for each place."""
+class TaskCrew:
+    """One agent for each place."""
 
-    def __init__(self, plan: CodingPlan, desk: Desk) -> None:
+    def __init__(self, plan: TaskPlan, desk: Desk, store: RunFolder, progress: Progress) -> None:
         self._plan = plan
         self._desk = desk
-        self._agents: dict[int, tuple[CodingAgent, Rollout]] = {}
+        self._store = store
+        self._progress = progress
+        self._agents: dict[int, tuple[TaskAgent[Any, Any], Rollout]] = {}
 
     async def begin(self) -> None:
         """Have environments ready of each image, if the workload wants that."""
         spec = self._plan.workload.environment
         images = {self._plan.task_of(place).image or spec.image for place in range(self._plan.agents)}
         for image in sorted(images, key=str) if spec.warm else ():
-            await self._desk.client.keep_warm(self._desk.store.id, spec.warm, image=image, env=spec.env)
+            await self._desk.client.keep_warm(self._desk.run, spec.warm, image=image, env=spec.env)
 
-    def next_agent(self, place: int) -> tuple[CodingAgent, Rollout] | None:
+    def next_agent(self, place: int) -> tuple[TaskAgent[Any, Any], Rollout] | None:
         if place in self._agents:
             return None
         plan, desk = self._plan, self._desk
         name, task = f"agent-{place:03d}", plan.task_of(place)
-        rollout = Rollout(name, f"{desk.store.id}/{name}", task.instance_id, plan.kind)
-        agent = CodingAgent(desk.client, plan.workload, task, rollout, desk.store.id, desk.clock, desk.noted)
+        rollout = Rollout(name, f"{desk.run}/{name}", task.instance_id, plan.kind)
+        agent = AGENTS[plan.workload.kind](desk, plan.workload, task, rollout)
         self._agents[place] = (agent, rollout)
         return agent, rollout
 
     async def judge(self) -> None:
-        """Run the tasks' tests on the patches, a few at once."""
+        """Judge what was handed in, a few at once."""
         if not self._plan.judge:
             return
         judges = asyncio.Semaphore(JUDGES)
 
-        async def one(agent: CodingAgent, rollout: Rollout) -> None:
+        async def one(agent: TaskAgent[Any, Any], rollout: Rollout) -> None:
             async with judges:
                 await agent.judge()
-            self._desk.progress.judged += 1
-            self._desk.store.append("rollouts", rollout.as_dict())
+            self._progress.judged += 1
+            self._store.append("rollouts", rollout.as_dict())
 
         await asyncio.gather(*(one(agent, rollout) for agent, rollout in self._agents.values()))
 
     def close(self) -> None:
-        """SWE-bench's form, one prediction an instance: the first agent that submitted speaks for it."""
+        """Patches in SWE-bench's form, one prediction an instance: the first agent that submitted speaks for it."""
+        if not kind_of(self._plan.workload).patches:
+            return
         found: dict[str, dict[str, str]] = {}
         for _place, (_agent, rollout) in sorted(self._agents.items()):
             if rollout.status == "submitted":
@@ -114,13 +127,13 @@ class CodingCrew:
                     {
                         "model_name_or_path": f"thunderctl-{rollout.kind}",
                         "instance_id": rollout.instance_id,
-                        "model_patch": rollout.patch,
+                        "model_patch": rollout.submission,
                     },
                 )
-        self._desk.store.write("preds.json", found)
+        self._store.write("preds.json", found)
 
 
-def choose_tasks(tasks: list[CodingTask], kind: str, only: list[str] | None) -> list[CodingTask]:
+def choose_tasks(tasks: Sequence[Task], kind: str, only: list[str] | None) -> Sequence[Task]:
     """The tasks to use: those named by ``only``, and for replay those with a recorded trajectory."""
     if only:
         known = {t.instance_id: t for t in tasks}
@@ -129,7 +142,7 @@ def choose_tasks(tasks: list[CodingTask], kind: str, only: list[str] | None) -> 
             raise WorkloadError(f"there is no task {missing[0]!r}", hint=f"tasks: {', '.join(sorted(known))}")
         tasks = [known[name] for name in only]
     if kind == "replay":
-        tasks = [t for t in tasks if t.answers]
+        tasks = [t for t in tasks if t.trajectory]
         if not tasks:
             raise WorkloadError("none of these tasks has a recorded trajectory", hint="run them with --live")
     return tasks

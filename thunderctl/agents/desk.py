@@ -1,0 +1,25 @@
+"""What every agent works with, whatever it does: the daemon, the run's clock, and somebody to tell of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from thunderctl.agents.client import DaemonClient
+from thunderctl.agents.rollout import Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """An agent's place in a run."""
+
+    client: DaemonClient
+    run: str
+    """The run's id."""
+    clock: Callable[[], float]
+    """Seconds since the run began, as they are stored: emulated ones where time is."""
+    noted: Callable[[Ending, dict[str, Any]], None]
+    """To be told of each step as it ends."""
+    time_scale: float = 1.0
+    """Seconds on the wall that one of them takes."""
