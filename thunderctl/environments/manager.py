@@ -11,21 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from thunderctl import paths
 from thunderctl.environments.backend import (
-    COMMIT,
-    COMMIT_ENV,
     Backend,
     Death,
-    Made,
     Progress,
     Wanted,
     describe,
@@ -33,14 +27,16 @@ from thunderctl.environments.backend import (
     wanted_from_json,
     wanted_to_json,
 )
-from thunderctl.environments.docker import DockerBackend
+from thunderctl.environments.background import Background
+from thunderctl.environments.choose import choose_backend
 from thunderctl.environments.images import BASE
 from thunderctl.environments.lease import Lease, LeaseLedger, State
-from thunderctl.environments.local import LocalBackend
 from thunderctl.environments.processes import kill_marked
-from thunderctl.environments.pulls import PullLimits
+from thunderctl.environments.setup import SetUp
 from thunderctl.environments.spec import DiskUsage, EnvironmentSpec, ExecResult, Limits
-from thunderctl.errors import EnvironmentFailure, PreflightError, ThunderError
+from thunderctl.environments.stock import Stocks
+from thunderctl.environments.tidying import Tidying
+from thunderctl.errors import EnvironmentFailure, ThunderError
 from thunderctl.profile import ToolEnvironmentSpec
 
 T = TypeVar("T")
@@ -49,28 +45,10 @@ OnEvent = Callable[[str, Lease], None]
 """Gets ``requested``, ``preparing``, ``ready``, ``failed``, ``reclaimed`` with every change of state, and
 ``tool_started`` and ``tool_finished`` around the time in which a client's commands run."""
 
-SETUP_TIMEOUT_S = 600.0
 READ_MAX_BYTES = 64 * 1024 * 1024
 SAMPLE_S = 5.0
 """A disk sample is good for so long. It takes 9 ms for a hundred containers, and 3 µs for each file of those in which
 something ran meanwhile."""
-
-
-WORTH_KEEPING_S = 2.0
-"""A set-up that took less is kept only if it is asked for again: keeping it takes about a second, and disk."""
-TIDY_S = 2.0
-"""Between the end of an environment and the look at which images may go: many ends are one look."""
-
-
-@dataclass(slots=True)
-class Stock:
-    """Environments that are kept ready for whoever asks for one of their kind."""
-
-    run: str
-    spec: EnvironmentSpec
-    count: int
-    ready: deque[str] = field(default_factory=deque)
-    coming: int = 0
 
 
 class EnvironmentManager:
@@ -102,17 +80,7 @@ class EnvironmentManager:
         self._expiry: dict[str, asyncio.TimerHandle] = {}
         self._ends: dict[str, str] = {}
         """Why a lease was ended by us and not by its program."""
-        self._background: set[asyncio.Task[Any]] = set()
-        self._stocks: dict[bytes, Stock] = {}
-        """By what their environments have in common: everything but files, set-up and first commit."""
-        self._asked: Counter[bytes] = Counter()
-        """How often an environment with this very set-up was asked for."""
-        self._set_ups: dict[bytes, asyncio.Lock] = {}
-        self._was_set_up: set[bytes] = set()
-        self._untidy: dict[str, None] = {}
-        """Runs that may need fewer images than before."""
-        self._tidying: asyncio.Task[None] | None = None
-        self._tidy_turn = asyncio.Lock()
+        self._background = Background()
         self._watching: asyncio.Task[None] | None = None
         self._work: dict[str, set[asyncio.Task[Any]]] = {}
         self._usage: tuple[float, DiskUsage] | None = None
@@ -136,7 +104,11 @@ class EnvironmentManager:
         ``take_over``: its programs live on, so environments that are ready stay theirs.
         ``PreflightError`` if the profile insists on a back-end that cannot be used.
         """
-        self._backend = await self._choose()
+        backend = await choose_backend(self._settings, self._node, self._node_dir, self._progress)
+        self._set_ups = SetUp(backend)
+        self._stocks = Stocks(self, backend, self._ledger, self._background)
+        self._tidying = Tidying(backend, self._settings, self._progress, self._background)
+        self._backend = backend
         await self._clear_inheritance(take_over=take_over)
         self._watching = asyncio.create_task(self._backend.watch(self._died))
 
@@ -145,27 +117,6 @@ class EnvironmentManager:
         for lease in self._ledger.leases(active=True):
             if lease.place == death.place or lease.id == death.lease:
                 self.end(lease.id, death.why)
-
-    async def _choose(self) -> Backend:
-        why = "the profile asks for the local back-end"
-        if self._settings.backend != "local":
-            limits = PullLimits.from_settings(self._settings)
-            docker = DockerBackend(paths.owner(), self._node, progress=self._progress, pulls=limits)
-            missing = await docker.available()
-            if missing is None:
-                return docker
-            await docker.close()
-            if self._settings.backend == "docker":
-                raise PreflightError(
-                    missing, hint="start the engine, or set environments.backend to auto or local in the profile"
-                )
-            why = missing
-        local = LocalBackend(self._node_dir)
-        missing = await local.available()
-        if missing is not None:
-            raise PreflightError(missing)
-        self._progress(f"tools run in local folders ({why})")
-        return local
 
     async def _clear_inheritance(self, *, take_over: bool) -> None:
         """Leases still open at the start belonged to a daemon that is dead: nobody else will give them back."""
@@ -210,8 +161,7 @@ class EnvironmentManager:
         wanted = self._decide(spec)
         lease = self._ledger.open(program, run, self.backend.name, wanted.image)
         self._ledger.note_spec(lease.id, wanted_to_json(wanted))
-        if spec.setup:
-            self._asked[wanted_to_json(wanted)] += 1
+        self._set_ups.asked(wanted)
         self._wanted[lease.id] = wanted
         self._on_event("requested", lease)
         return lease
@@ -332,16 +282,15 @@ class EnvironmentManager:
         if self._closed or self._backend is None:
             return
         self._closed = True
+        self._stocks.close()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
         try:
             await to_the_end(self._release_all([x for x in self._ledger.leases() if x.id in self._wanted]))
-            if self._tidying is not None:
-                self._tidying.cancel()
-            while self._background:
-                await to_the_end(asyncio.wait(set(self._background)))
-            await to_the_end(self._tidy())
+            self._tidying.stop()
+            await self._background.finish()
+            await self._tidying.finish()
         finally:
             await self._backend.close()
 
@@ -357,40 +306,16 @@ class EnvironmentManager:
         )
 
     async def _prepare(self, lease: Lease, wanted: Wanted) -> Lease:
-        async with self._first_of_its_kind(wanted), self._creates:
+        async with self._set_ups.turn(wanted), self._creates:
             lease = self._moved(lease.id, "preparing")
-            await self._make_room()
-            made = await self._from_stock(lease, wanted) or await self.backend.prepare(lease, wanted)
+            await self._tidying.make_room()
+            made = await self._stocks.take(lease, wanted) or await self.backend.prepare(lease, wanted)
             lease = self._ledger.note_place(lease.id, made.place)
             if not made.complete:
-                await self._set_up(lease, wanted)
+                await self._set_ups.carry_out(lease, wanted)
             self._ends_in_time(lease.id)
-            self._tidy_soon(lease.run)
+            self._tidying.soon(lease.run)
             return self._moved(lease.id, "ready")
-
-    async def _set_up(self, lease: Lease, wanted: Wanted) -> None:
-        began = time.monotonic()
-        for command in wanted.spec.setup:
-            await self._step(lease, wanted, command, "the set-up command", {})
-        if wanted.spec.git:
-            await self._step(lease, wanted, COMMIT, "the first commit", COMMIT_ENV)
-        often = self._asked[wanted_to_json(wanted)] > 1
-        if wanted.spec.setup and (often or time.monotonic() - began > WORTH_KEEPING_S):
-            await self.backend.keep(lease, wanted)
-
-    @contextlib.asynccontextmanager
-    async def _first_of_its_kind(self, wanted: Wanted) -> AsyncIterator[None]:
-        """Where set-up can be kept, one does it and the others wait for what it keeps."""
-        if not wanted.spec.setup or self.backend.name != "docker":
-            yield
-            return
-        kind = wanted_to_json(wanted)
-        async with self._set_ups.setdefault(kind, asyncio.Lock()):
-            if kind not in self._was_set_up:
-                yield
-                self._was_set_up.add(kind)
-                return
-        yield
 
     # ------------------------------------------------------------------ kept ready for whoever comes
 
@@ -401,85 +326,22 @@ class EnvironmentManager:
         """
         if self.backend.name != "docker" or self._closed:
             return
-        bare = _bare(spec)
-        stock = self._stocks.setdefault(self._kind(bare), Stock(run, bare, count))
-        stock.run, stock.count = run, count
-        self._refill(stock)
+        self._stocks.keep(run, spec, count)
 
     async def run_over(self, run: str) -> None:
         """``run`` has ended: what was kept ready for it goes, and images as the profile says."""
-        leases = []
-        for kind, stock in list(self._stocks.items()):
-            if stock.run == run:
-                del self._stocks[kind]
-                stock.count = 0
-                leases += [lease for lease in map(self._ledger.get, stock.ready) if lease.active]
-        await self._release_all(leases)
-        self._tidy_soon(run)
+        await self._release_all(self._stocks.drop(run))
+        self._tidying.soon(run)
 
-    def _kind(self, bare: EnvironmentSpec) -> bytes:
-        return wanted_to_json(self._decide(bare))
-
-    def _refill(self, stock: Stock) -> None:
-        while not self._closed and len(stock.ready) + stock.coming < stock.count:
-            stock.coming += 1
-            self._spawn(self._make_one(stock))
-
-    async def _make_one(self, stock: Stock) -> None:
-        lease = self.announce("", stock.run, stock.spec)
-        try:
-            await self.ready(lease.id)
-        finally:
-            stock.coming -= 1
-        if stock.count:
-            stock.ready.append(lease.id)
-        else:  # nobody wants it any more
-            await self.release(lease.id)
-
-    async def _from_stock(self, lease: Lease, wanted: Wanted) -> Made | None:
-        """A place that was kept ready, with the files of ``wanted`` in it."""
-        stock = self._stocks.get(self._kind(_bare(wanted.spec))) if lease.program else None
-        while stock is not None and stock.ready:
-            warm = stock.ready.popleft()
-            if self._ledger.lend(warm, lease.program, lease.run):
-                self._refill(stock)
-                place = self._ledger.get(warm).place
-                assert place is not None, warm  # noqa: S101 - it is ready
-                await self.backend.fill(self._ledger.note_place(lease.id, place), wanted)
-                return Made(place)
-        return None
-
-    # ------------------------------------------------------------------ images that nobody needs
-
-    def _tidy_soon(self, run: str) -> None:
-        if self._settings.image_policy == "keep":
-            return
-        self._untidy[run if self._settings.image_policy == "run" else ""] = None
-        if not self._closed and (self._tidying is None or self._tidying.done()):
-            self._tidying = self._spawn(self._tidy(TIDY_S))
-
-    async def _make_room(self) -> None:
-        """Under a budget, what may go goes before the next image comes: removing can be slower than bringing."""
-        if self._settings.image_policy == "budget":
-            self._untidy[""] = None
-            await self._tidy()
-
-    async def _tidy(self, after_s: float = 0.0) -> None:
-        await asyncio.sleep(after_s)
-        async with self._tidy_turn:
-            while self._untidy:
-                run = next(iter(self._untidy))
-                del self._untidy[run]
-                try:
-                    await self.backend.tidy(self._settings, run)
-                except ThunderError as failure:
-                    self._progress(f"images could not be tidied up: {failure.message}")
+    def kind(self, spec: EnvironmentSpec) -> bytes:
+        """The same for environments that can stand in for one another."""
+        return wanted_to_json(self._decide(spec))
 
     def _begin(self, lease_id: str) -> asyncio.Task[Lease]:
         """The one task that prepares an environment."""
         task = self._preparing.get(lease_id)
         if task is None:
-            task = self._preparing[lease_id] = self._spawn(self._prepare_or_give_up(lease_id))
+            task = self._preparing[lease_id] = self._background.spawn(self._prepare_or_give_up(lease_id))
             task.add_done_callback(lambda _: self._preparing.pop(lease_id, None))
         return task
 
@@ -495,17 +357,6 @@ class EnvironmentManager:
                 f"the environment of {lease.program} could not be prepared: {describe(error)}"
             ) from error
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._landed)
-        return task
-
-    def _landed(self, task: asyncio.Task[Any]) -> None:
-        self._background.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever waited has it; else the lease's state tells
-
     def _ends_in_time(self, lease_id: str) -> None:
         """See to it that the environment does not outlive ``limits.wall_s``."""
         at = dict(self._ledger.moves(lease_id))
@@ -519,15 +370,7 @@ class EnvironmentManager:
         """The environment cannot be used any longer: its lease fails, and what is left of it goes. Not waited for."""
         lease = self._ledger.find(lease_id)
         if lease is not None and lease.active and lease_id in self._wanted:
-            self._spawn(self._give_up(lease_id, why))
-
-    async def _step(self, lease: Lease, wanted: Wanted, command: str, what: str, env: Mapping[str, str]) -> None:
-        done = await self.backend.exec(lease, wanted, command, SETUP_TIMEOUT_S, env)
-        if done.returncode:
-            raise EnvironmentFailure(
-                f"{what} of the environment ended with {done.returncode}: {command}",
-                details=done.output.splitlines()[-10:],
-            )
+            self._background.spawn(self._give_up(lease_id, why))
 
     async def _execute(
         self, lease: Lease, wanted: Wanted, command: str, timeout_s: float, env: Mapping[str, str]
@@ -592,7 +435,7 @@ class EnvironmentManager:
         if (timer := self._expiry.pop(lease_id, None)) is not None:
             timer.cancel()
         self._usage = None
-        self._tidy_soon(self._ledger.get(lease_id).run)
+        self._tidying.soon(self._ledger.get(lease_id).run)
         if self._ledger.get(lease_id).state == "reclaimed":  # two releases at once
             return self._ledger.get(lease_id)
         return self._moved(lease_id, "reclaimed")
@@ -606,8 +449,3 @@ class EnvironmentManager:
                 hint="`thunderctl gc` removes them later",
                 details=[describe(error) for error in failed],
             )
-
-
-def _bare(spec: EnvironmentSpec) -> EnvironmentSpec:
-    """What environments have in common that differ in files and set-up only."""
-    return replace(spec, files=None, setup=(), git=False)
