@@ -163,10 +163,13 @@ class WorkerLedger:
 
     def put(self, program: str, tokens: int, phase: Phase, since: float, now: float, group: str | None = None) -> None:
         """Count ``program`` with these figures, in place of whatever it counted for before."""
-        before = self._take_out(program, now)
-        if before is None:
+        entry = self.entries.get(program)
+        if entry is None:
             self._join(group, 1)
-        self.entries[program] = Entry(tokens, phase, since, group)
+            self.entries[program] = Entry(tokens, phase, since, group)
+        else:
+            self._uncount(entry, now)
+            entry.tokens, entry.phase, entry.since = tokens, phase, since
         if phase is Phase.REASONING:
             self.reasoning += tokens
             self.reasoning_programs += 1
@@ -176,21 +179,19 @@ class WorkerLedger:
 
     def drop(self, program: str, now: float) -> None:
         """Stop counting ``program``; nothing happens if it was not counted."""
-        entry = self._take_out(program, now)
+        entry = self.entries.pop(program, None)
         if entry is not None:
+            self._uncount(entry, now)
             self._join(entry.group, -1)
 
-    def _take_out(self, program: str, now: float) -> Entry | None:
-        entry = self.entries.pop(program, None)
-        if entry is None:
-            return None
+    def _uncount(self, entry: Entry, now: float) -> None:
+        """Take the entry's figures out of the sums."""
         if entry.phase is Phase.REASONING:
             self.reasoning -= entry.tokens
             self.reasoning_programs -= 1
         else:
             self.acting -= entry.tokens
             self.fading.remove(entry.tokens, entry.since, now)
-        return entry
 
     def used(self, now: float) -> float:
         """Σ reasoning + Σ acting·f(t): the left side of the paper's thrashing test (section 4.3)."""

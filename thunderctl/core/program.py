@@ -140,16 +140,15 @@ class Program:
 
         Prompts of the very same length are taken for one prompt, which the engine holds once: samples of one answer.
         """
-        if not self.calls:
+        calls = self.calls
+        if not calls:
             return self.context_tokens + self.side_tokens
-        total = 0
-        if len(self.calls) == 1:
-            for call in self.calls.values():
+        if len(calls) == 1:
+            for call in calls.values():
                 total = call.prompt_tokens + call.output_tokens
         else:
-            for call in self.calls.values():
-                total += call.output_tokens
-            total += sum({call.prompt_tokens for call in self.calls.values()})
+            total = sum({call.prompt_tokens for call in calls.values()})
+            total += sum(call.output_tokens for call in calls.values())
         # While some of them are answered already, and until the next ones have begun, the others' contexts stay.
         return max(total, self.context_tokens + self.side_tokens) if self.side_tokens else total
 

@@ -139,6 +139,8 @@ class Thunder:
     """Workers whose room or queue changed since their queue's head was last tried."""
     _roomiest: LazyHeap[float] = field(default_factory=LazyHeap, init=False)
     """Workers by the room they had when they were last looked at, largest first."""
+    _tried: tuple[str, tuple[float, str] | None] = field(default=("", None), init=False)
+    """The emptiest worker, and who of those that may go anywhere did not fit there."""
     _ageing_tokens_per_s: float = field(default=0.0, init=False)
     _newcomer_tokens: float = field(default=0.0, init=False)
 
@@ -223,15 +225,14 @@ class Thunder:
         while (impatient := self._patience.first()) is not None and impatient[0] <= now:
             self.noticed(scheduler.programs[impatient[1]], now)
         yield from self._give_up(scheduler, now)
-        for name in self._look:
-            self._rank(scheduler, name, now)
+        rooms = {name: self._rank(scheduler, name, now) for name in self._look}
         while (overdue := self._overdue.first()) is not None and overdue[0] <= now:
             emptiest = self._emptiest(scheduler)
             if emptiest is None:
                 break
             yield Place(overdue[1], emptiest, "held for the longest time allowed", forced=True)
-            self._rank(scheduler, emptiest, now)
-        yield from self._restore(scheduler, now)
+            rooms[emptiest] = self._rank(scheduler, emptiest, now)
+        yield from self._restore(scheduler, now, rooms)
 
     def _relieve(self, scheduler: Scheduler, worker: WorkerLedger, now: float) -> Iterator[Decision]:
         """Bring ``worker`` back under its capacity: acting programs first, the longest idle first."""
@@ -264,6 +265,7 @@ class Thunder:
                 self._keep_until.put(name, program.since + self._keep_s(scheduler, program, worker))
         self._rested.clear()
         while (idle := self._keep_until.first()) is not None and idle[0] <= now:
+            self._look[scheduler.programs[idle[1]].worker or ""] = None
             yield Pause(idle[1], "its tool outlasts what keeping its context is worth")
 
     def _keep_s(self, scheduler: Scheduler, program: Program, worker: WorkerLedger) -> float:
@@ -281,13 +283,15 @@ class Thunder:
             return free
         return free - self.growth_steps * scheduler.growth_tokens * (len(worker.entries) + 1)
 
-    def _rank(self, scheduler: Scheduler, name: str, now: float) -> None:
-        """Bring the worker's place among all workers up to date."""
+    def _rank(self, scheduler: Scheduler, name: str, now: float) -> float:
+        """Bring the worker's place among all workers up to date; the room that it has."""
         worker = scheduler.workers.get(name)
         if worker is None or worker.draining:
             self._roomiest.remove(name)
-        else:
-            self._roomiest.put(name, -self._room(scheduler, worker, now))
+            return 0.0
+        room = self._room(scheduler, worker, now)
+        self._roomiest.put(name, -room)
+        return room
 
     def _emptiest(self, scheduler: Scheduler) -> str | None:
         """The worker with the most room when it was last looked at; ``None`` if there is none."""
@@ -298,11 +302,12 @@ class Thunder:
             self._roomiest.remove(first[1])
         return None
 
-    def _restore(self, scheduler: Scheduler, now: float) -> Iterator[Decision]:
-        """Let in whoever fits: on each worker that changed its own programs, on the emptiest one everybody else."""
-        emptiest = self._emptiest(scheduler)
-        if self._open and emptiest is not None:
-            self._look[emptiest] = None
+    def _restore(self, scheduler: Scheduler, now: float, rooms: dict[str, float]) -> Iterator[Decision]:
+        """Let in whoever fits: on each worker that changed its own programs, on the emptiest one everybody else.
+
+        ``rooms``: of the workers that changed, as they are now.
+        """
+        emptiest = self._look_at_emptiest(scheduler)
         while self._look:
             name = next(iter(self._look))
             worker = scheduler.workers.get(name)
@@ -312,18 +317,27 @@ class Thunder:
             if worker is None or head is None:
                 del self._look[name]
                 continue
+            if name not in rooms:
+                rooms[name] = self._room(scheduler, worker, now)
             program = scheduler.programs[head]
             tokens = program.tokens - worker.found_by(program.group)
             alone = worker.reasoning_programs == 0 and tokens > self.fill * worker.capacity
-            if tokens <= self._room(scheduler, worker, now) or alone:
+            if tokens <= rooms[name] or alone:
                 reason = "larger than the worker" if alone else "fits: shortest first, aged"
                 yield Place(head, name, reason, forced=alone)
-                self._rank(scheduler, name, now)
-                emptiest = self._emptiest(scheduler)
-                if self._open and emptiest is not None:
-                    self._look[emptiest] = None
+                rooms[name] = self._rank(scheduler, name, now)
+                emptiest = self._look_at_emptiest(scheduler)
             else:
                 del self._look[name]
+                if name == emptiest:
+                    self._tried = (name, self._open.first())
+
+    def _look_at_emptiest(self, scheduler: Scheduler) -> str | None:
+        """See to it that it is tried for whoever may go anywhere, unless that was tried and nothing has changed."""
+        emptiest = self._emptiest(scheduler)
+        if emptiest is not None and self._open and self._tried != (emptiest, self._open.first()):
+            self._look[emptiest] = None
+        return emptiest
 
     def _head(self, worker: WorkerLedger, *, take_open: bool) -> str | None:
         """Whose turn it is on ``worker``: those who come home, and on the emptiest worker everybody else."""
