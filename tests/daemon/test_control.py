@@ -84,7 +84,7 @@ def test_metrics_are_prometheus_text_without_program_ids(node: KillableNode) -> 
     assert all(name.startswith("thunderctl_") for name in families)
     totals = {name: family.samples[0].value for name, family in families.items() if family.type == "counter"}
     tally = node.get("/health")["tally"]
-    assert totals["thunderctl_finished"] == tally["finished"] == 12
+    assert totals["thunderctl_calls_finished"] == tally["finished"] == 12
     labels = {value for family in families.values() for s in family.samples for value in s.labels.values()}
     assert not labels & {"p0", "p1", "p2"} and "w0" in labels
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from thunderctl import launcher
 from thunderctl.agents.client import DaemonClient
+from thunderctl.cli.log_lines import LEVELS, LogFile
 from thunderctl.cli.show import AsJson, Overrides, err, out, print_json, ticker
 from thunderctl.errors import DaemonError, ExitCode, UsageError
 from thunderctl.launcher import DEFAULT_NODE, NodeHandle
@@ -80,9 +81,10 @@ def _dry_run(profile: Any, as_json: bool) -> None:
 def down(node: NodeName = DEFAULT_NODE, as_json: AsJson = False) -> None:
     """Take the node down, with everything it started. Does nothing if it is down.
 
-    Example:
+    Examples:
 
         thunderctl down
+        thunderctl down --node training
     """
     with ticker() as tell:
         was_up = launcher.take_down(node, progress=tell)
@@ -103,8 +105,9 @@ def _health(node: str) -> dict[str, Any]:
 def status(node: NodeName = DEFAULT_NODE, as_json: AsJson = False) -> None:
     """What runs: profile, policy, workers with their KV capacity, programs, environments. Exit code 1 if nothing does.
 
-    Example:
+    Examples:
 
+        thunderctl status
         thunderctl status --json
     """
     health = _health(node)
@@ -204,38 +207,45 @@ def _program_table(programs: dict[str, Any], rows: int | None = None) -> Table:
 
 
 def logs(
-    which: Annotated[str, typer.Argument(help="daemon, worker (all of them) or worker-N.")] = "daemon",
+    which: Annotated[str, typer.Argument(help="daemon, reaper, worker (all of them) or worker-N.")] = "daemon",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing as lines arrive.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines of the end to print.")] = 50,
+    level: Annotated[
+        str | None, typer.Option("--level", help=f"Only lines of this level or above: {', '.join(LEVELS)}.")
+    ] = None,
     node: NodeName = DEFAULT_NODE,
     as_json: AsJson = False,
 ) -> None:
-    """The daemon's log, or a worker's (vLLM's own). They stay after the node is down.
+    """The daemon's log, or a worker's (vLLM's own). They stay after the node is down; large ones are rotated.
+
+    THUNDERCTL_LOG_FORMAT=json makes the daemon log JSON lines, THUNDERCTL_LOG_LEVEL=info,workers=debug chooses levels;
+    both are read by `thunderctl up`.
 
     Examples:
 
         thunderctl logs worker
-        thunderctl logs -f daemon
+        thunderctl logs -f daemon --level warning
     """
+    if level is not None and level not in LEVELS:
+        raise UsageError(f"--level {level!r} is no level", hint=f"levels: {', '.join(LEVELS)}")
     folder = node_dir(node) / "logs"
     known = sorted(p.stem for p in folder.glob("*.log"))
     chosen = [name for name in known if name == which or (which == "worker" and name.startswith("worker-"))]
     if not chosen:
         raise UsageError(f"there is no log {which!r} of node {node!r}", hint=f"logs: {', '.join(known) or 'none yet'}")
-    files = [(name, (folder / f"{name}.log").open(encoding="utf-8", errors="replace")) for name in chosen]
+    files = [LogFile(folder / f"{name}.log", level) for name in chosen]
     if as_json:
-        print_json({name: file.read().splitlines()[-lines:] if lines else [] for name, file in files})
+        print_json({file.name: file.last(lines) for file in files})
         return
     mark = len(files) > 1
-    for name, file in files:
-        text = file.read().splitlines()
-        for line in text[-lines:] if lines else []:
-            typer.echo(f"{name}: {line}" if mark else line)
+    for file in files:
+        for line in file.last(lines):
+            typer.echo(f"{file.name}: {line}" if mark else line)
     try:
         while follow:
-            for name, file in files:
-                for line in file.readlines():
-                    typer.echo(f"{name}: {line.rstrip()}" if mark else line.rstrip())
+            for file in files:
+                for line in file.fresh():
+                    typer.echo(f"{file.name}: {line}" if mark else line)
             time.sleep(0.3)
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED) from None

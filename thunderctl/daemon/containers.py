@@ -18,7 +18,7 @@ from thunderctl.environments.docker import connect
 from thunderctl.environments.registered import Collected, collect
 from thunderctl.errors import EnvironmentFailure
 
-log = logging.getLogger("thunderctl.daemon")
+log = logging.getLogger("thunderctl.environments")
 
 Ended = dict[str, list[str]]
 """Program → its containers, in the agent's words."""

@@ -23,7 +23,6 @@ from aiohttp import web
 from thunderctl.core import events as ev
 from thunderctl.core.program import Phase, Program, Status
 from thunderctl.daemon.gateway import error
-from thunderctl.daemon.metrics import prometheus_text
 from thunderctl.environments.spec import EnvironmentSpec, Mount
 from thunderctl.errors import EnvironmentFailure, ThunderError
 
@@ -166,6 +165,7 @@ class Control:
                 "policy": node.profile.scheduler.policy,
                 "engine": node.profile.engine.kind,
                 "time_scale": node.profile.time_scale,
+                "wants_key": node.wants_key,
                 "pid": node.pid,
                 "uptime_s": round(time.monotonic() - node.started, 1),
                 "scheduling_enabled": node.profile.scheduler.policy != "baseline",
@@ -184,7 +184,7 @@ class Control:
 
     async def metrics(self, request: web.Request) -> web.Response:
         return web.Response(
-            body=prometheus_text(self._node.shell),
+            body=self._node.metrics.text(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
@@ -243,10 +243,12 @@ class Control:
         return web.json_response(self._node.worker_rows())
 
     async def decisions(self, request: web.Request) -> web.Response:
-        """What was decided and why: of one program with ``?program=``, the newer ones with ``?since=N``."""
+        """What was decided and why: of one program with ``?program=``, the newer ones with ``?since=N``, of all these
+        the latest with ``?last=N``."""
         found = _newer(self._node.shell.decisions, request)
         program = request.query.get("program")
-        return web.json_response([d for d in found if program is None or d["program"] == program])
+        chosen = [d for d in found if program is None or d["program"] == program]
+        return web.json_response(chosen[-_number(request, "last") :])
 
     async def samples(self, request: web.Request) -> web.Response:
         if request.query.get("now"):
@@ -368,10 +370,15 @@ def tool_name(command: str) -> str:
     return words[0].rpartition("/")[2][:MAX_TOOL_NAME] if words else ""
 
 
+def _number(request: web.Request, name: str) -> int:
+    """A number of the query; 0 if there is none that can be understood."""
+    try:
+        return max(0, int(request.query.get(name, "0")))
+    except ValueError:
+        return 0
+
+
 def _newer(records: Any, request: web.Request) -> list[dict[str, Any]]:
     """Records numbered above ``?since=N``, oldest first."""
-    try:
-        since = int(request.query.get("since", "0"))
-    except ValueError:
-        since = 0
+    since = _number(request, "since")
     return [record for record in records if record["n"] > since]

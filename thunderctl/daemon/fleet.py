@@ -29,7 +29,7 @@ from thunderctl.workers.external import ExternalWorker
 from thunderctl.workers.launch import Worker, WorkerFacts
 from thunderctl.workers.scratch import end_unrecorded
 
-log = logging.getLogger("thunderctl.daemon")
+log = logging.getLogger("thunderctl.workers")
 
 RESTARTS = 3
 """How often in a row a worker that died is started again before it is given up. One that others run never is."""

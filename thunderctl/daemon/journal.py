@@ -23,7 +23,7 @@ from thunderctl.core import events as ev
 from thunderctl.core.effects import Effect
 from thunderctl.core.scheduler import Scheduler
 
-log = logging.getLogger("thunderctl.daemon")
+log = logging.getLogger("thunderctl.journal")
 
 CHECKPOINT_S = 2.0
 """Seconds between two checkpoints, which copy the write-ahead log into the database."""

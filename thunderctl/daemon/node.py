@@ -22,14 +22,18 @@ from urllib.parse import urlsplit
 import psutil
 from aiohttp import web
 
+from thunderctl import __version__
 from thunderctl.core import events as ev
 from thunderctl.core.policies import make_policy
 from thunderctl.core.scheduler import Scheduler
+from thunderctl.daemon import logs, tracing, ui
 from thunderctl.daemon.containers import AgentContainers
 from thunderctl.daemon.control import Control
 from thunderctl.daemon.fleet import Fleet
 from thunderctl.daemon.gateway import Gateway, error
 from thunderctl.daemon.journal import Journal, boots, events
+from thunderctl.daemon.live import Live
+from thunderctl.daemon.metrics import Metrics, NodeFacts
 from thunderctl.daemon.probe import Probe
 from thunderctl.daemon.shell import Shell
 from thunderctl.daemon.upstream import Upstreams
@@ -43,6 +47,8 @@ from thunderctl.workers.engine import EngineEnvironment
 
 log = logging.getLogger("thunderctl.daemon")
 
+OPEN_PATHS = frozenset({"/health", *ui.PATHS})
+"""What is answered without the key: that the node lives, and the page that asks for the key."""
 PARENT_CHECK_S = 1.0
 REAPER_PAUSE_S = 30.0
 """Seconds between two attempts to get a reaper, should one not start."""
@@ -68,6 +74,9 @@ class Node:
         self.resumed = False
         """Whether this daemon knows the programs of one that was killed."""
         self.token = self._inherited_token() or secrets.token_hex(16)
+        key = self.profile.gateway.api_key_env
+        self._api_key = os.environ.get(key, "") if key else ""
+        troubles = logs.begin([self.token, self._api_key])
         self._stopped = asyncio.Event()
         self._environments_ready = False
         self.journal = self._open_journal()
@@ -99,10 +108,31 @@ class Node:
         self.tools_to_come: dict[str, str] = {}
         """By lease: a short name of the command that it was given last and that did not start yet."""
         self._tasks: set[asyncio.Task[Any]] = set()
-        key = self.profile.gateway.api_key_env
-        self._api_key = os.environ.get(key, "") if key else ""
+        self.live = Live(self, troubles)
+        self.metrics = self._make_metrics()
+        self._tracing = self._make_tracing()
+        self.shell.spectators = (self.metrics.saw, *([self._tracing.saw] if self._tracing is not None else []))
         self.gateway = Gateway(self.profile.gateway, self.shell, self.upstreams, own_key=bool(self._api_key))
         self._runner: web.AppRunner | None = None
+
+    def _make_metrics(self) -> Metrics:
+        about = {
+            "version": __version__, "node": self.name, "profile": self.profile.name,
+            "policy": self.profile.scheduler.policy, "engine": self.profile.engine.kind,
+        }  # fmt: skip
+        facts = NodeFacts(
+            about, time.time(), lambda: self.state == "ready", self.live.workers,
+            lambda: self.environment_summary()["leases"], self.live.disk,
+        )  # fmt: skip
+        return Metrics(self.shell, facts)
+
+    def _make_tracing(self) -> tracing.Tracing | None:
+        provider = tracing.provider_from(os.environ, self.name) if tracing.is_wanted(os.environ) else None
+        if provider is None:
+            return None
+        return tracing.Tracing(
+            provider, model=self.profile.served_name, now=self.shell.now, time_scale=self.profile.time_scale
+        )
 
     # ------------------------------------------------------------------ after a kill
 
@@ -185,6 +215,7 @@ class Node:
 
     async def _come_up(self) -> None:
         self._spawn(self._keep_reaper())
+        self._spawn(logs.keep_small(self.folder / "logs"))
         self.journal.start()
         if self._killed is not None:
             await self._resume()
@@ -203,9 +234,10 @@ class Node:
 
     async def _open_door(self) -> None:
         app = web.Application(client_max_size=int(self.profile.gateway.max_body_mib * 2**20), middlewares=[self._guard])
-        app.add_routes([*self.gateway.routes(), *Control(self).routes()])
+        app.add_routes([*self.gateway.routes(), *Control(self).routes(), *self.live.routes(), *ui.routes()])
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=5)
         await self._runner.setup()
+        self.live.start()
         spec = self.profile.gateway
         try:
             await self._listen(spec.host, spec.port)
@@ -238,7 +270,7 @@ class Node:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """Nobody without the key; on loopback, nobody whose browser was led here under another host's name."""
-        if self._api_key and request.path != "/health":
+        if self._api_key and request.path not in OPEN_PATHS:
             sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
             if not secrets.compare_digest(sent.encode(), self._api_key.encode()):
                 return error(401, "this gateway wants its API key as a bearer token", "authentication_error")
@@ -332,6 +364,8 @@ class Node:
         self._tools_since.pop(f"program {program}", None)
         self.shell.forget_containers(program)
         self._containers.end(program)
+        if self._tracing is not None:
+            self._tracing.program_ended(program)
         if self._environments_ready:
             self._spawn(self.environments.release_program(program))
 
@@ -343,6 +377,10 @@ class Node:
         """Begin to prepare the environments that ``program`` announced; does not wait for them."""
         if self._environments_ready:
             self.environments.prepare_program(program)
+
+    @property
+    def wants_key(self) -> bool:
+        return bool(self._api_key)
 
     def worker_rows(self) -> list[dict[str, Any]]:
         """One mapping a worker: state, place, capacity and use in tokens."""
@@ -369,6 +407,7 @@ class Node:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.live.close()
         if self._runner is not None:
             await self._runner.cleanup()
         await self.probe.close()
@@ -379,6 +418,8 @@ class Node:
         for failure in [closed, collected, *(failures if isinstance(failures, list) else [failures])]:
             if isinstance(failure, BaseException):
                 log.error("while stopping: %s", failure)
+        if self._tracing is not None:
+            await self._tracing.close()
         await self.journal.close()
         (self.folder / "token").unlink(missing_ok=True)
         (self.folder / "node.json").unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from thunderctl.core import effects as fx
 from thunderctl.core import events as ev
-from thunderctl.core.program import Status
+from thunderctl.core.program import Call, Status
 from thunderctl.core.scheduler import Scheduler
 from thunderctl.daemon.journal import Journal
 from thunderctl.daemon.story import Stories
@@ -90,7 +90,11 @@ class Tally:
             self.migrations += effect.moved
 
 
-_ENDS = (ev.CallFinished, ev.CallFailed, ev.CallCancelled, ev.CallBounced)
+Spectator = Callable[[ev.Event, Call | None, float], None]
+"""Sees an event after it was handled, with the call that it ended, if it ended one, and the scheduler's time."""
+
+_OUTCOMES = (ev.CallFinished, ev.CallFailed, ev.CallCancelled)
+_ENDS = (*_OUTCOMES, ev.CallBounced)
 
 
 class Shell:
@@ -117,6 +121,8 @@ class Shell:
         self._timer_at = 0.0
         self._closed = False
         self._tokens_per_byte = 0.3
+        self.spectators: tuple[Spectator, ...] = ()
+        """Told of what happens from now on; a journal that is replayed is none of their business."""
         self.begin(scheduler)
 
     def begin(self, scheduler: Scheduler) -> None:
@@ -233,6 +239,8 @@ class Shell:
         now = self.now()
         if self._journal is not None:
             self._journal.append(event, now)
+        # The scheduler is about to forget a call that ends; one that bounced goes on.
+        call = self.scheduler.calls.get(event.call) if isinstance(event, _OUTCOMES) else None
         for effect in self._take_in(event, now, time.time()):
             if isinstance(effect, fx.Admit | fx.Reject):
                 self._tell(effect)
@@ -241,6 +249,8 @@ class Shell:
             elif isinstance(effect, fx.PrepareEnvironment) and self._on_prepare is not None:
                 self._on_prepare(effect.program)
         self._set_timer()
+        for spectator in self.spectators:
+            spectator(event, call, self.scheduler.now)
 
     def _take_in(self, event: ev.Event, now: float, at: float) -> list[fx.Effect]:
         """What every event does to the scheduler and the books, live or replayed. ``at`` is ``now`` on the wall."""
