@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import docker
 import psutil
 import pytest
 
 from thunderctl import paths
 from thunderctl.environments import local
+from thunderctl.environments.docker import connect
+from thunderctl.environments.images import BASE, Images
 from thunderctl.environments.lease import LeaseLedger
 from thunderctl.environments.manager import EnvironmentManager
 from thunderctl.node import NodeRecord, write_node
@@ -30,6 +33,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+
+
+@pytest.fixture
+def engine() -> Iterator[docker.DockerClient]:
+    """A client of the Docker engine that answers."""
+    with contextlib.closing(connect()) as client:
+        yield client
+
+
+@pytest.fixture
+def docker_image(home: Path) -> str:
+    """The bundled base image, made if it is missing."""
+    with contextlib.closing(connect()) as client:
+        Images(client).ensure(BASE)
+    return BASE
 
 
 def record_of(pid: int) -> NodeRecord:

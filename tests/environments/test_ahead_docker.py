@@ -14,9 +14,8 @@ import pytest
 
 from tests.environments.conftest import MakeManager
 from thunderctl import paths
-from thunderctl.environments.docker import connect
 from thunderctl.environments.image_store import record, write_down
-from thunderctl.environments.images import BASE, Images
+from thunderctl.environments.images import BASE
 from thunderctl.environments.manager import EnvironmentManager
 from thunderctl.environments.spec import EnvironmentSpec
 from thunderctl.errors import EnvironmentFailure
@@ -25,10 +24,9 @@ pytestmark = pytest.mark.docker
 
 
 @pytest.fixture
-def engine() -> Iterator[docker.DockerClient]:
-    with contextlib.closing(connect()) as client:
-        Images(client).ensure(BASE)
-        yield client
+def engine(engine: docker.DockerClient, docker_image: str) -> docker.DockerClient:
+    """One that has the base image."""
+    return engine
 
 
 @pytest.fixture
@@ -123,7 +121,7 @@ async def test_an_image_that_the_run_brought_goes_when_no_lease_needs_it(
     await manager.release(first.id)
     announced = manager.announce("late", "r", EnvironmentSpec(image=own_image))
     await manager.release(second.id)
-    await manager._tidy()
+    await manager._tidying.finish()
     assert engine.images.get(own_image), "an announced environment still needs it"
     await manager.release(announced.id)
     await manager.close()

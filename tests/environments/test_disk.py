@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import docker
@@ -15,9 +14,8 @@ from tests.environments.conftest import MakeManager
 from thunderctl import paths
 from thunderctl.environments import disk
 from thunderctl.environments.disk import folder_bytes, layer_sizes, layers_of
-from thunderctl.environments.docker import connect
 from thunderctl.environments.files import tree_archive
-from thunderctl.environments.images import BASE, Images
+from thunderctl.environments.images import BASE
 from thunderctl.environments.manager import EnvironmentManager
 from thunderctl.environments.spec import EnvironmentSpec
 
@@ -63,10 +61,9 @@ async def test_a_local_environment_counts_as_a_folder_and_after_its_end_as_colle
 
 
 @pytest.fixture
-def engine() -> Iterator[docker.DockerClient]:
-    with contextlib.closing(connect()) as client:
-        Images(client).ensure(BASE)
-        yield client
+def engine(engine: docker.DockerClient, docker_image: str) -> docker.DockerClient:
+    """One that has the base image."""
+    return engine
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from thunderctl import paths
 from thunderctl.environments.collector import carry_out, plan
 from thunderctl.environments.container import KEPT_CAPABILITIES
 from thunderctl.environments.docker import KEEPER, DockerBackend, connect
-from thunderctl.environments.images import BASE, Images
+from thunderctl.environments.images import BASE
 from thunderctl.environments.lease import Lease
 from thunderctl.environments.manager import EnvironmentManager
 from thunderctl.environments.network import network_name
@@ -30,20 +30,6 @@ from thunderctl.environments.spec import EnvironmentSpec, Limits, Mount
 from thunderctl.errors import EnvironmentFailure
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture
-def engine() -> Iterator[docker.DockerClient]:
-    client = connect()
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def docker_image(engine: docker.DockerClient, home: Path) -> str:
-    """The bundled base image, made if it is missing."""
-    Images(engine).ensure(BASE)
-    return BASE
 
 
 @pytest.fixture

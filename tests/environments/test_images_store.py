@@ -13,7 +13,6 @@ import pytest
 
 from tests.environments.conftest import dead_node, live_node
 from tests.environments.test_images import root_tar
-from thunderctl.environments.docker import connect
 from thunderctl.environments.image_policy import image_bytes, let_go
 from thunderctl.environments.image_store import (
     brought,
@@ -64,13 +63,6 @@ def test_many_who_write_at_once_lose_nothing(home: Path) -> None:
 def test_a_use_of_an_image_that_is_not_ours_is_not_written_down(home: Path) -> None:
     note_use("python:3.11")
     assert not (home / "images.json").exists()
-
-
-@pytest.fixture
-def engine() -> Iterator[docker.DockerClient]:
-    client = connect()
-    yield client
-    client.close()
 
 
 @pytest.fixture

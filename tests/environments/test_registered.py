@@ -23,7 +23,6 @@ from thunderctl import paths
 from thunderctl.daemon.containers import AgentContainers
 from thunderctl.daemon.journal import Journal
 from thunderctl.environments.collector import carry_out, plan
-from thunderctl.environments.docker import connect
 from thunderctl.environments.registered import collect, find, protected_by, refusal
 from thunderctl.environments.remains import Registration, find_nodes
 
@@ -110,12 +109,6 @@ async def test_without_an_engine_they_are_left_to_their_agents_and_the_log_says_
 # ---------------------------------------------------------------------- with an engine
 
 Run = Callable[..., str]
-
-
-@pytest.fixture
-def engine() -> Iterator[docker.DockerClient]:
-    with contextlib.closing(connect()) as client:
-        yield client
 
 
 @pytest.fixture
