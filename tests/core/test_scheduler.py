@@ -415,6 +415,34 @@ def test_a_program_that_is_released_again_while_its_bounced_call_waits_ends_once
     scheduler.check()
 
 
+def test_a_call_that_is_read_after_its_programs_release_leaves_nothing_once_its_client_is_gone() -> None:
+    s = up("thunder")
+    s.handle(ev.ProgramReleased("p0"), 1.0)
+    s.handle(ev.CallArrived("late", "p0", 10), 2.0)
+    effects = s.handle(ev.CallCancelled("late"), 2.1)
+    assert "p0" not in s.programs and ReclaimEnvironment("p0") in effects
+    s.check()
+
+
+@pytest.mark.parametrize("life", ["it was answered", "it announced an environment", "it was released long ago"])
+def test_a_program_that_begins_anew_after_its_release_stays(life: str) -> None:
+    s = up("thunder")
+    s.handle(ev.ProgramReleased("p0"), 1.0)
+    now = 100.0 if life == "it was released long ago" else 2.0
+    s.handle(ev.ProgramReleased("another"), now)
+    if life == "it announced an environment":
+        s.handle(ev.EnvironmentWanted("p0"), now)
+    s.handle(ev.CallArrived("c", "p0", 10), now)
+    if life == "it was answered":
+        s.handle(ev.CallFinished("c", 10, 0, 5), now + 1)
+        s.handle(ev.CallArrived("d", "p0", 20), now + 2)
+        s.handle(ev.CallCancelled("d"), now + 3)
+    else:
+        s.handle(ev.CallCancelled("c"), now + 3)
+    assert "p0" in s.programs
+    s.check()
+
+
 def test_a_silent_program_is_released_and_its_environment_reclaimed() -> None:
     scheduler = Scheduler(make_policy("thunder"), program_ttl_s=60)
     scheduler.handle(ev.WorkerUp("w0", 1000), 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import zipfile
@@ -111,7 +112,8 @@ def test_nothing_is_brought_for_a_base_without_packages(tmp_path: Path) -> None:
 def tiny_image() -> Iterator[docker.DockerClient]:
     client = docker.from_env()
     yield client
-    client.images.remove(TINY.tag, force=True)
+    with contextlib.suppress(docker.errors.ImageNotFound):
+        client.images.remove(TINY.tag, force=True)
     client.close()
 
 
