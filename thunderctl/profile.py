@@ -10,8 +10,11 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class _Section(BaseModel):
@@ -174,6 +177,42 @@ class ToolEnvironmentSpec(_Section):
         return self
 
 
+class RoleModelSpec(_Section):
+    """Who serves one role of a workload that speaks with several models, what that costs, and how much of it is had at
+    once. In replay every role is served by this cluster, since only its engine can be told what to answer."""
+
+    base_url: str | None = None
+    """OpenAI-compatible server of somebody else, up to and including ``/v1``; without it this cluster's own engine."""
+    model: str | None = None
+    """The model's name there; only, and always, beside ``base_url``."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key for it. The key itself stands nowhere."""
+    input_usd_per_mtok: float = Field(default=0.0, ge=0)
+    """Price of a million prompt tokens, in US dollars."""
+    output_usd_per_mtok: float = Field(default=0.0, ge=0)
+    """Price of a million tokens of answers, in US dollars."""
+    concurrency: int = Field(default=8, ge=1)
+    """``base_url`` only: calls at once, of all agents together; further ones wait."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """``base_url`` only: longest answer in tokens; without it the workload's ``limits.output_tokens``."""
+    timeout_s: float = Field(default=300, gt=0)
+    """``base_url`` only: longest wait for one answer."""
+
+
+def _check_role(at: str, said: RoleModelSpec) -> None:
+    if (said.base_url is None) != (said.model is None):
+        raise ValueError(f"{at}.base_url and {at}.model go together: say both, or neither for this cluster's engine")
+    if said.base_url is None:
+        if said.api_key_env is not None:
+            raise ValueError(f"{at}.api_key_env is only for a role that has a base_url")
+        return
+    address = urlsplit(said.base_url)
+    if address.scheme not in ("http", "https") or not address.hostname or address.username or address.password:
+        raise ValueError(f"{at}.base_url must be like https://HOST/v1, without a user or a password")
+    if said.api_key_env and address.scheme == "http" and address.hostname not in LOOPBACK:
+        raise ValueError(f"{at}.base_url must be https where a key is sent to another machine")
+
+
 class RunSpec(_Section):
     """Defaults of ``thunderctl run``; its options win."""
 
@@ -194,6 +233,9 @@ class Profile(_Section):
     scheduler: SchedulerSpec = Field(default_factory=SchedulerSpec)
     gateway: GatewaySpec = Field(default_factory=GatewaySpec)
     environments: ToolEnvironmentSpec = Field(default_factory=ToolEnvironmentSpec)
+    models: dict[str, RoleModelSpec] = Field(default_factory=dict)
+    """By role, for workloads with several models (``hle-routing``); a role that is not named is served by this cluster
+    and costs nothing."""
     runs: RunSpec = Field(default_factory=RunSpec)
 
     @model_validator(mode="after")
@@ -212,8 +254,10 @@ class Profile(_Section):
                 f"workers.gpus lists {len(gpus)} GPUs, but workers.count × workers.tensor_parallel "
                 f"needs {self.workers.count * self.workers.tensor_parallel}"
             )
-        if self.gateway.host not in ("127.0.0.1", "::1", "localhost") and not self.gateway.api_key_env:
+        if self.gateway.host not in LOOPBACK and not self.gateway.api_key_env:
             raise ValueError("gateway.api_key_env is required when gateway.host is not a loopback address")
+        for role, said in self.models.items():
+            _check_role(f"models.{role}", said)
         return self
 
     def _check_emulation(self) -> None:
