@@ -19,7 +19,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from thunderctl import paths
-from thunderctl.environments import recipes
+from thunderctl.environments import packages, recipes
 from thunderctl.environments.backend import Progress
 from thunderctl.environments.image_store import brought, image_lock, note_use, record, write_down
 from thunderctl.environments.pulls import PullLimits, Pulls
@@ -128,6 +128,11 @@ class Images:
             return "imported"
         if base is not None:
             return self._base(base, progress, run)
+        kit = packages.set_of(name)
+        if kit is not None:
+            self.ensure("base:default", progress, run=run)
+            recipes.build_with_packages(self._client, kit, progress, self._stop)
+            return "built"
         if name.startswith(OWN):
             raise EnvironmentFailure(
                 f"the image {name} is not on this engine, and images of that name are made here, not pulled",

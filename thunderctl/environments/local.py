@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from thunderctl.environments import beneath, cgroup, sandbox
+from thunderctl.environments import beneath, cgroup, packages, sandbox
 from thunderctl.environments import command as commands
 from thunderctl.environments.backend import Made, OnDeath, Wanted, to_the_end
 from thunderctl.environments.disk import folder_bytes
@@ -104,6 +104,9 @@ class LocalBackend:
 
     async def prepare(self, lease: Lease, wanted: Wanted) -> Made:
         self._refuse(wanted.spec)
+        kit = packages.set_of(wanted.spec.image)
+        if kit is not None:
+            await asyncio.to_thread(packages.ensure_packages, kit)
         folder = self._root / lease.id
         await to_the_end(asyncio.to_thread(self._make, folder, wanted))
         return Made(str(folder))
@@ -157,11 +160,14 @@ class LocalBackend:
         # In a namespace of its own a command ends as a whole; else a group of its own sees to that.
         line += self._groups.join_files(lease.id, limits, None if self._bwrap else token)
         line.append("--")
-        inner = self._environment(lease, folder, {**wanted.spec.env, **env}, token)
+        inner = self._environment(lease, folder, {**self._packages(wanted), **wanted.spec.env, **env}, token)
         if self._bwrap is None:
             yield Entrance(line, inner, work)
             return
         mounts = sandbox.placed_mounts(wanted.spec)
+        kit = packages.set_of(wanted.spec.image)
+        if kit is not None:
+            mounts.append(Mount(packages.folder_of(kit) / "site", packages.INSIDE))
         variables = sandbox.variables(inner)
         try:
             line += self._sandboxed(folder, wanted, mounts, variables)
@@ -289,6 +295,13 @@ class LocalBackend:
             MARK: lease.id,
             COMMAND_MARK: token,
         }
+
+    def _packages(self, wanted: Wanted) -> dict[str, str]:
+        """What makes the packages of ``base:NAME`` importable; the image itself says nothing to a folder."""
+        kit = packages.set_of(wanted.spec.image)
+        if kit is None:
+            return {}
+        return {"PYTHONPATH": packages.INSIDE if self._bwrap else str(packages.folder_of(kit) / "site")}
 
     def _hunt(self, lease_id: str, token: str, pid: int) -> None:
         if self._bwrap is None:  # else the end of its first process ended the whole namespace

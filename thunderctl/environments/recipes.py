@@ -23,6 +23,7 @@ import docker
 from docker.utils.build import create_archive
 
 from thunderctl import paths
+from thunderctl.environments import packages
 from thunderctl.environments.backend import Progress
 from thunderctl.environments.digests import context_digest, context_files, file_digest, short
 from thunderctl.environments.turns import pause
@@ -79,8 +80,10 @@ def name_of(source: str) -> str:
     if kind == "import":
         return f"{OWN}import:{short(file_digest(import_file(rest)))}"
     if kind == "base":
+        if rest in packages.SETS:
+            return packages.SETS[rest].tag
         if rest not in BASES:
-            there = ", ".join(f"base:{name}" for name in BASES)
+            there = ", ".join(f"base:{name}" for name in (*BASES, *packages.SETS))
             raise EnvironmentFailure(f"there is no bundled base image {rest!r}", hint=f"there are: {there}")
         return BASES[rest].tag
     if not source:
@@ -93,6 +96,24 @@ def build_base(client: docker.DockerClient, base: Base, progress: Progress, stop
     progress(f"building {base.tag} on {base.start}")
     file = io.BytesIO(base.dockerfile.encode())
     _build(client, base.tag, progress, stop, fileobj=file)
+
+
+def build_with_packages(
+    client: docker.DockerClient, kit: packages.PackageSet, progress: Progress, stop: threading.Event
+) -> None:
+    """The bundled base, which is on the engine already, with Python packages that the cache has or pip brings."""
+    packages.ensure_packages(kit, packages.BASE_PYTHON, progress)
+    folder = packages.folder_of(kit, packages.BASE_PYTHON)
+    progress(f"building {kit.tag} on {BASES['default'].tag}")
+    with tempfile.TemporaryFile() as context:
+        text = packages.dockerfile(kit, BASES["default"].tag).encode()
+        with tarfile.open(fileobj=context, mode="w") as tar:
+            entry = tarfile.TarInfo("Dockerfile")
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text))
+            tar.add(folder / "site", "site")
+        context.seek(0)
+        _build(client, kit.tag, progress, stop, fileobj=context, custom_context=True)
 
 
 def debootstrap_base(client: docker.DockerClient, base: Base, no_registry: str, stop: threading.Event) -> None:
