@@ -17,6 +17,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     PREFLIGHT = 3
     TOO_MANY_ERRORS = 4
+    BELOW_LIMIT = 5
     INTERRUPTED = 130
 
 
@@ -68,3 +69,9 @@ class TooManyErrors(ThunderError):
     """More programs of a run failed than the run allows."""
 
     exit_code = ExitCode.TOO_MANY_ERRORS
+
+
+class BelowLimit(ThunderError):
+    """A comparison that did not reach the ratio which it had to."""
+
+    exit_code = ExitCode.BELOW_LIMIT

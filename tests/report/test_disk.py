@@ -13,8 +13,9 @@ from rich.console import Console
 
 from tests.report.test_stats import a_run
 from thunderctl.report.disk import GIB, POINTS, over_time, run_figure, without_collection
+from thunderctl.report.run_page import write_page
 from thunderctl.report.stats import summarise
-from thunderctl.report.tables import run_table, write_page
+from thunderctl.report.tables import run_table
 
 
 def sample(at: float, now: int, collected: int) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def test_the_report_of_a_run_says_and_draws_what_collection_saved(tmp_path: Path
     console = Console(file=io.StringIO(), width=120)
     console.print(run_table(summary))
     assert "10.0 MiB peak, 5.0× as much (computed)" in console.file.getvalue()  # type: ignore[attr-defined]
-    write_page(run, run_table(summary))
+    write_page(run, summary)
     page = (run.folder / "report.html").read_text()
     assert "without collection (computed)" in page and "steps/min" in page and 'src="http' not in page
 

@@ -1,9 +1,8 @@
-"""Reports say what the run's folder says, and comparisons refuse what cannot be compared."""
+"""Reports say what the run's folder says."""
 
 from __future__ import annotations
 
 import io
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from rich.console import Console
 
 from tests.report.recompute import differences
 from thunderctl.errors import UsageError
-from thunderctl.report.compare import compare, compare_table
+from thunderctl.report.run_page import write_page
 from thunderctl.report.stats import percentile, summarise
-from thunderctl.report.tables import run_table, size, write_page
+from thunderctl.report.tables import run_table, size
 from thunderctl.runs.store import SCHEMA, RunFolder, find_run
 
 
@@ -105,43 +104,13 @@ def test_a_run_without_steps_has_a_report_of_zeros(tmp_path: Path) -> None:
 
 def test_the_report_names_the_kind_and_that_tasks_are_bundled(tmp_path: Path) -> None:
     run = a_run(tmp_path / "r")
-    write_page(run, run_table(summarise(run)))
+    write_page(run)
     page = (run.folder / "report.html").read_text()
     assert "replay" in page and "bundled" in page and "steps/min" in page
 
 
 def test_percentiles_are_values_that_occurred() -> None:
     assert [percentile([3, 1, 2], p) for p in (0.01, 0.5, 0.9, 1.0)] == [1, 2, 3, 3]
-
-
-def pair(tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    return summarise(a_run(tmp_path / "a", 1)), summarise(a_run(tmp_path / "b", 1))
-
-
-def test_a_comparison_gives_the_ratio_to_the_first_arm_with_its_spread(tmp_path: Path) -> None:
-    a, b = pair(tmp_path)
-    b["throughput"]["steps_per_min"] = 2 * a["throughput"]["steps_per_min"]
-    c = json.loads(json.dumps(a))
-    c["throughput"]["steps_per_min"] = 4 * a["throughput"]["steps_per_min"]
-    result = compare({"baseline": [a, a], "thunder": [b, c]})
-    row = result["figures"][0]["arms"]["thunder"]["ratio"]
-    assert (row["of_means"], row["min"], row["max"]) == (pytest.approx(3), pytest.approx(2), pytest.approx(4))
-    Console(file=(tmp_path / "out").open("w")).print(compare_table(result))
-
-
-@pytest.mark.parametrize(("section", "key"), [("throughput", "steps"), ("tokens", "output"), ("agents", "asked")])
-def test_arms_that_did_different_work_are_refused(section: str, key: str, tmp_path: Path) -> None:
-    a, b = pair(tmp_path)
-    b[section][key] += 1
-    with pytest.raises(UsageError, match=f"different work: {section}.{key}"):
-        compare({"baseline": [a], "thunder": [b]})
-
-
-def test_a_run_that_was_cut_short_is_not_compared(tmp_path: Path) -> None:
-    a, b = pair(tmp_path)
-    b["complete"] = False
-    with pytest.raises(UsageError, match="did not end"):
-        compare({"baseline": [a], "thunder": [b]})
 
 
 def test_a_run_of_a_newer_layout_is_refused(tmp_path: Path) -> None:
@@ -160,6 +129,31 @@ def test_a_run_that_is_not_there_is_named(name: str, tmp_path: Path, monkeypatch
 
 def test_sizes_are_short() -> None:
     assert [size(n) for n in (0, 1000, 1536, 3 * 2**20, 2**41)] == ["0 B", "1000 B", "1.5 KiB", "3.0 MiB", "2.0 TiB"]
+
+
+@pytest.mark.parametrize(
+    ("ended", "complete"), [("done", True), ("duration", True), ("max duration", False), ("interrupted", False)]
+)
+def test_a_run_that_says_how_it_ended_is_believed(ended: str, complete: bool, tmp_path: Path) -> None:
+    run = a_run(tmp_path / "r")
+    run.write("manifest.json", {**run.read("manifest.json"), "ended": ended})
+    summary = summarise(run)
+    assert (summary["complete"], summary["ended"]) == (complete, ended)
+    assert (f"did not end by itself ({ended})" in shown(run_table(summary))) is not complete
+
+
+def test_a_run_that_was_killed_is_not_complete(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "r")
+    run.write("manifest.json", {**run.read("manifest.json"), "shape": {}})
+    assert summarise(run)["complete"] is False
+
+
+def test_the_command_line_s_limit_of_errors_wins_over_the_profile_s(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "r")
+    run.write("profile.json", {"profile": {"runs": {"max_error_share": 0.2}}})
+    assert summarise(run)["errors"]["limit"] == 0.2
+    run.write("manifest.json", {**run.read("manifest.json"), "asked": {"max_error_rate": 0.05}})
+    assert summarise(run)["errors"]["limit"] == 0.05
 
 
 # ------------------------------------------------------------------ runs of traces
@@ -290,34 +284,3 @@ def test_records_in_memory_are_summarised_like_a_folder(tmp_path: Path) -> None:
             return list(run.lines(name))
 
     assert summarise(InMemory()) == summarise(run)
-
-
-def trace_pair(tmp_path: Path, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return summarise(a_trace_run(tmp_path / "a", **more)), summarise(a_trace_run(tmp_path / "b", **more))
-
-
-def test_arms_of_a_trace_are_compared_without_figures_that_mean_nothing_there(tmp_path: Path) -> None:
-    a, b = trace_pair(tmp_path)
-    result = compare({"baseline": [a], "thunder": [b]})
-    figures = [row["figure"] for row in result["figures"]]
-    assert "imbalance of workers" in figures and "resolved" not in figures
-    table = shown(compare_table(result))
-    assert "emulated" in table and "host lag" in table
-
-
-@pytest.mark.parametrize("key", ["digest", "programs", "duration_s", "start", "seed"])
-def test_arms_with_other_queues_are_refused(key: str, tmp_path: Path) -> None:
-    a, b = trace_pair(tmp_path)
-    b["trace"][key] = "other"
-    with pytest.raises(UsageError, match=f"different work: trace.{key}"):
-        compare({"baseline": [a], "thunder": [b]})
-
-
-def test_arms_that_ran_to_the_end_did_the_same_steps_and_arms_cut_off_need_not(tmp_path: Path) -> None:
-    a, b = trace_pair(tmp_path / "whole")
-    b["throughput"]["steps"] += 1
-    with pytest.raises(UsageError, match=r"different work: throughput\.steps"):
-        compare({"baseline": [a], "thunder": [b]})
-    a, b = trace_pair(tmp_path / "cut", duration_s=4.0, programs=None)
-    b["throughput"]["steps"] += 1
-    assert compare({"baseline": [a], "thunder": [b]})["arms"] == ["baseline", "thunder"]

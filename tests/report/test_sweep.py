@@ -197,7 +197,7 @@ def parsed(page: str) -> Tags:
 
 def test_the_page_needs_nothing_else() -> None:
     page = plots.page(a_sweep(2))
-    assert parsed(page).links == []
+    assert all(link.startswith("#") for link in parsed(page).links)
     assert "default-src 'none'" in page
     assert "@import" not in page
 
@@ -213,7 +213,7 @@ def test_whatever_comes_from_outside_is_text_on_the_page() -> None:
     outcomes = tuple(an_outcome(96, policy, 10.0, workers=2) for policy in (NASTY, "thunder"))
     page = plots.page(a_sweep(2, profile=NASTY, trace=NASTY, outcomes=outcomes))
     tags = parsed(page)
-    assert tags.tags.count("script") == 2
+    assert tags.tags.count("script") == 3
     assert NASTY in tags.text
     assert NASTY not in page
 

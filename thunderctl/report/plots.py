@@ -5,11 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from thunderctl.report.page import Figure, document, table, tiles
+from thunderctl.report.page import COLOURS, Figure, document, section, table, tiles
 from thunderctl.report.sweep import Sweep, cells, columns, headline, legend, paper_note
 
-COLOURS = ("#d1495b", "#2b7bba", "#3a9e5c", "#c08a2e", "#8a63b5", "#4bb3b3")
-"""Of policies, in their order; told apart on white and on black."""
 DASHES = ("solid", "dot", "dash", "dashdot")
 """Of workers."""
 POINTS = 300
@@ -126,8 +124,9 @@ def page(sweep: Sweep) -> str:
         sentence=head.sentence,
         title=sweep.title,
         drawn=figures(sweep),
-        before=tiles(head.figures) + (f"<p>{escape(paper)}</p>" if paper else ""),
-        after=f"<section><h2>All settings (simulated)</h2>{_table(sweep)}</section>",
+        big=tiles(head.figures),
+        before=f"<p>{escape(paper)}</p>" if paper else "",
+        after=section("settings", "All settings (simulated)", _table(sweep), "long"),
     )
 
 

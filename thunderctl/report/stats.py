@@ -4,6 +4,7 @@ Definitions, once and for all:
 
 - *window*: from the start of the first step to the end of the last one, tools included, judging excluded. A run that
   the clock ended says its window itself, and steps that ended outside it do not count;
+- *tokens*, *context* and *hit rate* leave out steps that another server answered (``external``);
 - *hit rate*: Σ cached ÷ Σ prompt tokens over all calls, as the engine's ``usage`` states them; *engine hit rate*: the
   same from the difference of the engine's own counters between the first and the last sample;
 - *latency*: from sending a call to having its whole answer; *without pauses*: less the time the scheduler held it;
@@ -12,7 +13,8 @@ Definitions, once and for all:
   and maximum over the samplings that saw at least two workers;
 - *host lag*: seconds by which an emulated engine came too late because its host could not keep pace ÷ emulated seconds
   between the first and the last sample. Above 5% the host shows in the figures;
-- *disk without collection*: computed, see ``report/disk.py``.
+- *disk without collection*: computed, see ``report/disk.py``;
+- the work itself, its load and what came of it: see ``report/work.py``.
 
 Times of an emulated node are emulated seconds throughout.
 """
@@ -24,10 +26,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from thunderctl.report import work
 from thunderctl.report.disk import without_collection
 
 UNFINISHED = ("failed", "cut off", "running")
 """States of programs that did not get to their end."""
+TEXTS = ("content", "observation", "output", "patch", "submission")
+"""What agents and tools wrote: no figure needs it, and it is most of a run."""
 
 
 class RunRecords(Protocol):
@@ -39,6 +44,27 @@ class RunRecords(Protocol):
     def read(self, name: str) -> Any: ...
 
     def lines(self, name: str) -> Iterable[dict[str, Any]]: ...
+
+
+class Loaded:
+    """Records that are read once and kept without their texts, for whoever goes through them several times."""
+
+    def __init__(self, run: RunRecords) -> None:
+        self._run = run
+        self._kept: dict[str, list[dict[str, Any]]] = {}
+
+    @property
+    def id(self) -> str:
+        return self._run.id
+
+    def read(self, name: str) -> Any:
+        return self._run.read(name)
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        if name not in self._kept:
+            found = self._run.lines(name)
+            self._kept[name] = [{key: record[key] for key in record if key not in TEXTS} for record in found]
+        return self._kept[name]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -69,23 +95,30 @@ def last_words(rollouts: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({record.get("program", record["agent"]): record for record in rollouts}.values())
 
 
-def summarise(run: RunRecords) -> dict[str, Any]:
-    """The report's figures. Times in seconds, sizes in bytes, rates as their names say."""
+def window_of(run: RunRecords) -> tuple[float, float]:
+    """Begin and end of the measured window; both 0 for a run without a step."""
     manifest = run.read("manifest.json")
-    steps = list(run.lines("steps"))
-    samples = list(run.lines("samples"))
-    rollouts = last_words(run.lines("rollouts"))
     if "window" in manifest:
         began, ended = manifest["window"]
-        steps = [s for s in steps if began <= s["ended"] <= ended]
-    else:
-        began = min((s["at"] for s in steps), default=0.0)
-        ended = max((s["ended"] for s in steps), default=0.0)
+        return float(began), float(ended)
+    steps = list(run.lines("steps"))
+    return min((s["at"] for s in steps), default=0.0), max((s["ended"] for s in steps), default=0.0)
+
+
+def summarise(run: RunRecords) -> dict[str, Any]:
+    """The report's figures. Times in seconds, sizes in bytes, rates as their names say."""
+    run = Loaded(run)
+    manifest, profile = run.read("manifest.json"), work.profile_of(run)
+    samples = run.lines("samples")
+    rollouts = last_words(run.lines("rollouts"))
+    began, ended = window_of(run)
+    steps = [s for s in run.lines("steps") if began <= s["ended"] <= ended]
     window = ended - began
     judged = [r for r in rollouts if manifest["kind"] != "trace"]
-    prompt = sum(s["prompt_tokens"] for s in steps)
-    cached = sum(s["cached_tokens"] for s in steps)
-    output = sum(s["output_tokens"] for s in steps)
+    here = [s for s in steps if not s.get("external")]
+    prompt = sum(s["prompt_tokens"] for s in here)
+    cached = sum(s["cached_tokens"] for s in here)
+    output = sum(s["output_tokens"] for s in here)
     ended_well = [r for r in rollouts if r["status"] not in UNFINISHED]
     return {
         "run": run.id,
@@ -97,9 +130,16 @@ def summarise(run: RunRecords) -> dict[str, Any]:
         "policy": manifest["policy"],
         "engine": manifest["engine"],
         "time_model": manifest.get("time_model"),
+        "model": work.model_of(profile),
+        "seed": work.seed_of(manifest),
+        "tasks": work.tasks_of(manifest, rollouts),
         "workers": len({s["worker"] for s in samples}),
         "environments": manifest["environments"]["backend"],
         "complete": _complete(manifest, len(rollouts)),
+        "ended": manifest.get("ended"),
+        "shape": manifest.get("shape"),
+        "given": {key: manifest.get(key) for key in ("work_digest", "max_steps", "duration_s")},
+        "done": _done(run.lines("steps")),
         **({"trace": _work(manifest["trace"])} if "trace" in manifest else {}),
         "agents": {
             "asked": manifest["agents"],
@@ -109,6 +149,14 @@ def summarise(run: RunRecords) -> dict[str, Any]:
             "not_resolved": sum(r["resolved"] is False for r in judged),
             "not_judged": sum(r["resolved"] is None for r in judged),
         },
+        "judged": None if manifest["kind"] == "trace" else manifest.get("judged", work.PATCHES),
+        "parts": work.parts_of(judged),
+        "drift": work.drift_of(judged),
+        "models": work.models_of(rollouts),
+        "roles": manifest.get("roles", {}),
+        "rows_refused": len(manifest.get("rows_refused", ())),
+        "evaluation": manifest.get("evaluation"),
+        "errors": work.errors_of(manifest, profile, rollouts),
         "window_s": window,
         "throughput": {
             "steps": len(steps),
@@ -118,8 +166,8 @@ def summarise(run: RunRecords) -> dict[str, Any]:
         },
         "tokens": {"prompt": prompt, "cached": cached, "output": output},
         "context_tokens": {
-            "mean": ratio(prompt, len(steps)),
-            "max": max((s["prompt_tokens"] + s["output_tokens"] for s in steps), default=0),
+            "mean": ratio(prompt, len(here)),
+            "max": max((s["prompt_tokens"] + s["output_tokens"] for s in here), default=0),
         },
         "hit_rate": ratio(cached, prompt),
         "engine_hit_rate": _engine_hit_rate(samples),
@@ -131,8 +179,9 @@ def summarise(run: RunRecords) -> dict[str, Any]:
         "tool_timeouts": sum(bool(s.get("timed_out")) for s in steps),
         "prepare_s": spread(r["prepare_s"] for r in rollouts if "prepare_s" in r),
         "environment_wait_s": spread(r["environment_wait_s"] for r in rollouts if "environment_wait_s" in r),
-        "disk": _disk(list(run.lines("disk"))),
+        "disk": _disk(run.lines("disk")),
         "kv_space_time": _space_time(samples),
+        "load": {**work.load_of(_samplings(samples)), "preemptions": _preemptions(samples)},
         "imbalance": _imbalance(samples),
         **_host_lag(samples),
     }
@@ -140,12 +189,21 @@ def summarise(run: RunRecords) -> dict[str, Any]:
 
 def _complete(manifest: dict[str, Any], rollouts: int) -> bool:
     """Whether the run came to its end: all its agents or programs did, or its time was up."""
+    if "ended" in manifest:
+        return manifest["ended"] in ("done", "duration")
+    if "shape" in manifest:
+        return False  # it was killed before it could say how it ended
     if manifest["kind"] != "trace":
-        return rollouts == int(manifest["agents"])
+        return rollouts == work.due_of(manifest)
     if "trace" not in manifest:
         return True  # a simulation does not stop half-way
     programs = manifest["trace"]["programs"]
     return "window" in manifest if programs is None else rollouts == programs
+
+
+def _done(steps: list[dict[str, Any]]) -> dict[str, int]:
+    """All that was done, within the measured window or not."""
+    return {"steps": len(steps), "output_tokens": sum(s["output_tokens"] for s in steps)}
 
 
 def _work(trace: dict[str, Any]) -> dict[str, Any]:
@@ -168,6 +226,13 @@ def _engine_hit_rate(samples: list[dict[str, Any]]) -> float:
     hits = sum(b["engine"]["prefix_hits"] - a["engine"]["prefix_hits"] for a, b in pairs)
     queries = sum(b["engine"]["prefix_queries"] - a["engine"]["prefix_queries"] for a, b in pairs)
     return ratio(hits, queries)
+
+
+def _preemptions(samples: list[dict[str, Any]]) -> int:
+    """Requests that the engines themselves threw out, between first and last sample."""
+    return sum(
+        int(b["engine"].get("preemptions", 0) - a["engine"].get("preemptions", 0)) for a, b in _first_and_last(samples)
+    )
 
 
 def _decisions(decisions: Iterable[dict[str, Any]]) -> dict[str, int]:

@@ -1,17 +1,12 @@
-"""A run's figures as a person reads them: one table, the kind of model behaviour on top."""
+"""A run's figures as a person reads them: a sentence, notes, rows of text. Every form of a report shows these."""
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-
-from thunderctl.report.disk import run_figure
-from thunderctl.report.page import document
-from thunderctl.runs.store import RunFolder, write_whole
 
 KIND_MEANS = {
     "replay": "replay: the engine was forced to emit recorded answers; prefill, cache and tools are real",
@@ -53,11 +48,11 @@ def percent(value: float) -> str:
 Row = tuple[str, str]
 
 
-def _rows(s: dict[str, Any]) -> list[list[Row]]:
-    """Label and text of each line, in sections."""
+def rows(s: dict[str, Any]) -> list[list[Row]]:
+    """Label and text of each line of a run's report, in sections; every form of the report shows these."""
     if s["kind"] == "trace":
-        return [_programs(s), _speed(s), _cache(s), _scheduling(s), [_tool_time(s)]]
-    return [_agents(s), _speed(s), _cache(s), _scheduling(s), [_tool_time(s), *_environments(s)]]
+        return [_programs(s), _speed(s), _cache(s), _scheduling(s), [_tool_time(s)], *_models(s)]
+    return [_agents(s), _speed(s), _cache(s), _scheduling(s), [_tool_time(s), *_environments(s)], *_models(s)]
 
 
 def _statuses(s: dict[str, Any]) -> str:
@@ -65,26 +60,59 @@ def _statuses(s: dict[str, Any]) -> str:
 
 
 def _agents(s: dict[str, Any]) -> list[Row]:
-    agents = s["agents"]
-    judged = (
-        f"{agents['resolved'] + agents['not_resolved']}: {agents['resolved']} resolved, {agents['not_resolved']} not"
-    )
+    agents, drift = s["agents"], s["drift"]
+    judged = f"{agents['resolved']} of {agents['resolved'] + agents['not_resolved']} judged"
     if agents["not_judged"]:
-        judged += f"; {agents['not_judged']} agents without a judged patch"
-    return [
-        ("agents", f"{agents['asked']} ({_statuses(s)})"),
+        judged += f"; {agents['not_judged']} agents left nothing that was judged"
+    found = [
+        ("agents", f"{agents['asked']} ({_statuses(s) or 'none ended'})"),
         ("programs finished", f"{agents['finished']}"),
-        ("patches evaluated", judged),
+        (s["judged"], judged),
     ]
+    found += [(f"  {name}", _part(part)) for name, part in s["parts"].items()]
+    if s["evaluation"]:
+        found.append(("  judged by", str(s["evaluation"]["by"])))
+    if s["rows_refused"]:
+        found.append(("rows left out", f"{s['rows_refused']}: the manifest says which and why"))
+    if s["kind"] == "replay":
+        steps = f"{drift['steps']} steps of {drift['programs']} programs" if drift["steps"] else "none"
+        found.append(("drift from recording", steps))
+    return [*found, *_errors(s)]
+
+
+def _part(part: dict[str, float]) -> str:
+    return f"{part['passed']:.0f} of {part['of']:.0f}" if "passed" in part else f"{part['mean']:.3g} on average"
+
+
+def _errors(s: dict[str, Any]) -> list[Row]:
+    errors = s["errors"]
+    if not errors["failed"]:
+        return []
+    limit = "" if errors["limit"] is None else f"; the profile allows {percent(errors['limit'])}"
+    return [("failed", f"{errors['failed']}, {percent(errors['share'])} of those that were due{limit}")]
+
+
+def _models(s: dict[str, Any]) -> list[list[Row]]:
+    found = [
+        (
+            f"model {name}",
+            f"{used['calls']:,.0f} calls, {used['prompt_tokens']:,.0f} prompt and {used['output_tokens']:,.0f} output "
+            f"tokens, {used['cost_usd']:.4f} USD"
+            + (f"; {used['right']:.0f} of its {used['answered']:.0f} answers are right" if used["answered"] else "")
+            + (f"  ({s['roles'][name]})" if name in s["roles"] else ""),
+        )
+        for name, used in s["models"].items()
+    ]
+    return [found] if found else []
 
 
 def _programs(s: dict[str, Any]) -> list[Row]:
-    rows = [("agents", f"{s['agents']['asked']}"), ("programs", _statuses(s) or "none ended")]
+    found = [("agents", f"{s['agents']['asked']}"), ("programs", _statuses(s) or "none ended")]
     if "trace" in s:
         work = s["trace"]
         until = f"{work['programs']} programs" if work["programs"] else f"{work['duration_s']:g} s"
-        rows.append(("work", f"{until}, {work['start']} start, seed {work['seed']}"))
-    return rows
+        found.append(("work", f"{until}, {work['start']} start, seed {work['seed']}"))
+    return [*found, *_errors(s)]
 
 
 def _speed(s: dict[str, Any]) -> list[Row]:
@@ -101,21 +129,23 @@ def _speed(s: dict[str, Any]) -> list[Row]:
 def _cache(s: dict[str, Any]) -> list[Row]:
     tokens, space = s["tokens"], s["kv_space_time"]
     uses = ", ".join(f"{use} {percent(space.get(use, 0.0))}" for use in USES)
-    rows = [
+    load = s["load"]
+    found = [
         ("cache hit rate", f"{percent(s['hit_rate'])}  (engine's own counters: {percent(s['engine_hit_rate'])})"),
         ("tokens", f"{tokens['prompt']:,} prompt, {tokens['cached']:,} of them cached; {tokens['output']:,} output"),
         ("computed again", f"{space['recomputed_tokens']:,.0f} tokens"),
         ("KV space × time", uses),
+        ("KV reserved", f"{percent(load['mean'])} of capacity on average, {percent(load['max'])} at most"),
     ]
     if s["workers"] > 1:
         apart = s["imbalance"]
-        rows.append(
+        found.append(
             (
                 "imbalance",
                 f"{percent(apart['mean'])} of KV between {s['workers']} workers, {percent(apart['max'])} at most",
             )
         )
-    return rows
+    return found
 
 
 def _scheduling(s: dict[str, Any]) -> list[Row]:
@@ -142,7 +172,7 @@ def _environments(s: dict[str, Any]) -> list[Row]:
     waiting = s.get("environment_wait_s")  # runs of an earlier version waited for all of it
     waited = f", of which agents waited {seconds(waiting['mean'])}" if waiting else ""
     kinds = ", ".join(f"{kind} {size(value)}" for kind, value in sorted(disk["peak_by_kind"].items()) if value)
-    rows = [
+    found = [
         ("environments", f"{s['environments']}, prepared in {seconds(s['prepare_s']['mean'])} on average{waited}"),
         (
             "environment disk",
@@ -152,8 +182,8 @@ def _environments(s: dict[str, Any]) -> list[Row]:
     computed = disk.get("without_collection_peak_bytes", 0)
     if computed > disk["peak_bytes"] > 0:
         times = computed / disk["peak_bytes"]
-        rows.append(("  without collection", f"{size(computed)} peak, {times:.1f}× as much (computed)"))
-    return rows
+        found.append(("  without collection", f"{size(computed)} peak, {times:.1f}× as much (computed)"))
+    return found
 
 
 def engine_line(summary: dict[str, Any]) -> str | None:
@@ -175,37 +205,66 @@ def lag_line(summary: dict[str, Any]) -> str | None:
     )
 
 
+def title(s: dict[str, Any]) -> str:
+    return f"{s['workload']} · profile {s['profile']} · policy {s['policy']} · run {s['run']}"
+
+
+def notes(s: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What a reader has to know before any figure, and what makes the figures doubtful."""
+    engine, lag, errors = engine_line(s), lag_line(s), s["errors"]
+    plain = [f"{KIND_MEANS[s['kind']]}; tasks {s['tasks_are']}", *([engine] if engine else [])]
+    warnings: list[str] = []
+    if lag:
+        (warnings if s["host_lag"] > LAG_THAT_SHOWS else plain).append(lag)
+    if not s["complete"]:
+        how = f" ({s['ended']})" if s["ended"] else ""
+        warnings.append(f"this run did not end by itself{how}: figures cover what was stored")
+    if errors["limit"] is not None and errors["share"] > errors["limit"]:
+        warnings.append(f"{errors['failed']} programs failed, more than the {percent(errors['limit'])} that it allows")
+    return plain, warnings
+
+
+def headline(s: dict[str, Any]) -> tuple[str, list[Row]]:
+    """What a reader should take away: a sentence, and three figures with what they are."""
+    agents, rate = s["agents"], s["throughput"]
+    if not rate["steps"]:
+        sentence = f"Run {s['run']} made no step: {_statuses(s) or 'no program ended'}."
+    else:
+        came = (
+            f" {agents['resolved']} of {agents['asked']} {s['judged']}."
+            if agents["resolved"] + agents["not_resolved"]
+            else ""
+        )
+        sentence = (
+            f"{behaviour(s)}: {agents['asked']} agents of "
+            f"{s['workload']} made {rate['steps_per_min']:.0f} steps a minute under {s['policy']}, and "
+            f"{percent(s['hit_rate'])} of their prompt tokens came from the cache.{came}"
+        )
+    third = (
+        (f"{agents['resolved']} of {agents['asked']}", s["judged"])
+        if agents["resolved"] + agents["not_resolved"]
+        else (seconds(s["latency_s"]["p90"]), "step latency, 90% are below")
+    )
+    return sentence, [
+        (f"{rate['steps_per_min']:.1f}", f"steps/min ({rate['steps']:,} in {seconds(s['window_s'])})"),
+        (percent(s["hit_rate"]), "cache hit rate"),
+        third,
+    ]
+
+
+def behaviour(s: dict[str, Any]) -> str:
+    """What kind of run it was, in a word or two: who decided, and whether the engine was real."""
+    return str(s["kind"]).capitalize() + (f", {s['engine']}" if s["engine"] in ("emulated", "simulated") else "")
+
+
 def run_table(summary: dict[str, Any]) -> RenderableType:
     """The report of one run."""
-    title = f"{summary['workload']} · profile {summary['profile']} · policy {summary['policy']} · run {summary['run']}"
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for number, section in enumerate(_rows(summary)):
-        for row in [*([("", "")] if number else []), *section]:
-            table.add_row(*row)
-    facts = [
-        Text(title, style="bold"),
-        Text(f"{KIND_MEANS[summary['kind']]}; tasks {summary['tasks_are']}", style="dim"),
-    ]
-    engine, lag = engine_line(summary), lag_line(summary)
-    if engine:
-        facts.append(Text(engine, style="dim"))
-    if lag:
-        facts.append(Text(lag, style="yellow" if summary["host_lag"] > LAG_THAT_SHOWS else "dim"))
-    if not summary["complete"]:
-        facts.append(Text("this run did not end by itself: figures cover what was stored", style="yellow"))
-    return Group(*facts, Text(""), table)
-
-
-def write_page(run: RunFolder, content: RenderableType) -> None:
-    """``report.html``: what the terminal shows, as a page that needs nothing else."""
-    console = Console(record=True, width=120, file=io.StringIO())
-    console.print(content)
-    drawn = run_figure(list(run.lines("disk")))
-    if drawn is None:
-        page = console.export_html(inline_styles=True)
-    else:
-        text = console.export_html(inline_styles=True, code_format='<pre class="wide">{code}</pre>')
-        page = document(sentence=f"Run {run.id}", title="", drawn=[drawn], before=text)
-    write_whole(run.folder / "report.html", page)
+    for number, section in enumerate(rows(summary)):
+        for label, text in [*([("", "")] if number else []), *section]:
+            table.add_row(Text(label), Text(text))
+    plain, warnings = notes(summary)
+    facts = [Text(title(summary), style="bold"), *(Text(line, style="dim") for line in plain)]
+    return Group(*facts, *(Text(line, style="yellow") for line in warnings), Text(""), table)
