@@ -1,116 +1,75 @@
-"""``doctor``: what this machine has of what thunderctl can use, and what is missing for what."""
+"""``doctor``: what this machine has of what thunderctl can use, what is missing for what, and what to type then."""
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-import subprocess
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from typing import Annotated
 
-import psutil
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from thunderctl import launcher, paths
-from thunderctl.cli.show import AsJson, out, print_json
-from thunderctl.environments import docker as docker_backend
-from thunderctl.errors import ExitCode, ThunderError
-from thunderctl.report.tables import size
-from thunderctl.workers.engine import installed_engines
+from thunderctl.cli import complete
+from thunderctl.cli.show import AsJson, Overrides, out, print_json
+from thunderctl.doctor.examine import examine
+from thunderctl.doctor.finding import Finding, State
+from thunderctl.errors import ExitCode
+from thunderctl.profile_files import load_profile
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    what: str
-    found: str
-    ok: bool
-    needed_for: str
-    """Empty: for everything; then a miss is a failure."""
+_MARKS = {State.ok: ("ok", "green"), State.wanted: ("wanted", "yellow"), State.broken: ("broken", "bold red")}
+WIDTH = 28
+"""Cells of a finding's name."""
 
 
-def _python() -> Finding:
-    return Finding("Python", platform.python_version(), True, "")
+def doctor(
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            "-p",
+            help="Ask what this profile needs, not only what there is.",
+            autocompletion=complete.profiles,
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at this machine: what is there, what is missing for what, and how to get it. Changes nothing.
 
+    Exit code 3 if nothing can run, or not the profile that was asked about.
 
-def _memory() -> Finding:
-    memory = psutil.virtual_memory()
-    text = f"{size(memory.total)} in all, {size(memory.available)} free, {os.cpu_count()} cores"
-    return Finding("memory and cores", text, memory.available > 3 * 2**30, "the CPU engine (3 GiB free)")
-
-
-def _git() -> Finding:
-    found = shutil.which("git")
-    return Finding("git", found or "not found", found is not None, "")
-
-
-def _disk() -> Finding:
-    try:
-        launcher.room_for(paths.home(), launcher.SPACE_WANTED)
-        launcher.room_for(paths.cache(), launcher.SPACE_WANTED)
-    except ThunderError as error:
-        return Finding("disk", error.message, False, "")
-    place = paths.home()
-    while not place.exists():
-        place = place.parent
-    return Finding("disk", f"{size(shutil.disk_usage(place).free)} free at {paths.home()}", True, "")
-
-
-def _gpus() -> Finding:
-    tool = shutil.which("nvidia-smi")
-    text = "none"
-    if tool:
-        query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-        text = "; ".join(answer.stdout.strip().splitlines()) or answer.stderr.strip() or "none"
-    return Finding("GPUs", text, text != "none", "profiles with engine.kind cuda")
-
-
-def _docker() -> Finding:
-    try:
-        client = docker_backend.connect()
-        found = f"answers, version {client.version()['Version']}"
-        client.close()
-    except ThunderError as missing:
-        return Finding("Docker engine", missing.message, False, "environments.backend docker")
-    return Finding("Docker engine", found, True, "environments.backend docker")
-
-
-def _bubblewrap() -> Finding:
-    found = shutil.which("bwrap")
-    return Finding("bubblewrap", found or "not found", found is not None, "stronger isolation of local environments")
-
-
-def _engines() -> Finding:
-    engines = installed_engines()
-    text = ", ".join(f"{e.kind} {e.version}" for e in engines) or "none yet"
-    return Finding("engine environments", text, bool(engines), "starting workers (installed on first use)")
-
-
-CHECKS: list[Callable[[], Finding]] = [_python, _memory, _disk, _git, _gpus, _docker, _bubblewrap, _engines]
-
-
-def doctor(as_json: AsJson = False) -> None:
-    """Look at this machine: what is there, and what is missing for what. Exit code 3 if nothing could run at all.
-
-    Example:
+    Examples:
 
         thunderctl doctor
+        thunderctl doctor --profile h100x8
+        thunderctl doctor --json
     """
-    findings = [check() for check in CHECKS]
-    broken = [f for f in findings if not f.ok and not f.needed_for]
+    asked = load_profile(profile, overrides or ()).profile if profile else None
+    findings = examine(asked)
+    broken = [finding for finding in findings if finding.state is State.broken]
     if as_json:
-        print_json({"findings": [asdict(f) for f in findings], "ok": not broken})
+        print_json({"ok": not broken, "profile": profile, "findings": [asdict(finding) for finding in findings]})
     else:
-        table = Table("", "found", "")
-        for f in findings:
-            mark = (
-                "[green]ok[/]"
-                if f.ok
-                else ("[red]missing[/]" if not f.needed_for else f"[yellow]wanted for {f.needed_for}[/]")
-            )
-            table.add_row(f.what, f.found, mark)
-        out.print(table)
+        for finding in findings:
+            for line in _lines(finding):
+                out.print(line, soft_wrap=True)
+        out.print(_verdict(findings, profile), soft_wrap=True)
     if broken:
         raise typer.Exit(ExitCode.PREFLIGHT)
+
+
+def _lines(finding: Finding) -> list[Text]:
+    mark, style = _MARKS[finding.state]
+    lines = [Text.assemble((f"{mark:<7}", style), (f"{finding.what:<{WIDTH}} ", "bold"), finding.found)]
+    if finding.state is not State.ok:
+        lines.append(Text(f"{'':8}needed for {finding.needed_for}", style="dim"))
+        lines.append(Text.assemble(f"{'':8}fix: ", (finding.fix, "cyan")))
+    return lines
+
+
+def _verdict(findings: list[Finding], profile: str | None) -> Text:
+    """What follows, and what to type next."""
+    broken = [finding.what for finding in findings if finding.state is State.broken]
+    if broken:
+        return Text(f"\n{', '.join(broken)}: mend this first, then `thunderctl doctor` again", style="bold")
+    command = f"thunderctl up {profile}" if profile else "thunderctl run swebench --agents 8"
+    return Text(f"\nnext: {command}", style="bold")

@@ -1,71 +1,62 @@
-"""A run as it happens: a live view on a terminal, plain lines elsewhere."""
+"""A run as it happens: pictures of it, shown in the way that the command line chose until the run is over."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
+from dataclasses import replace
 
-from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.markup import escape
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
-
-from thunderctl.cli.show import err
-from thunderctl.report.tables import seconds
+from thunderctl.cli.live_draw import draw
+from thunderctl.cli.live_lines import JSON_EVERY_S, PLAIN_EVERY_S, json_line, plain_line
+from thunderctl.cli.live_picture import Picture, RunLens
+from thunderctl.cli.live_screen import Screen
+from thunderctl.cli.progress import ProgressMode, mode_for
+from thunderctl.cli.show import err, say
 from thunderctl.runs.driver import Progress
 
-AGENTS_SHOWN = 10
-PLAIN_EVERY_S = 10.0
-
-
-def _eta(progress: Progress) -> str:
-    elapsed = time.monotonic() - progress.began
-    if progress.duration_s is not None:
-        return f"{seconds(elapsed)} so far, {seconds(max(0.0, progress.duration_s - elapsed))} left"
-    if not progress.total_steps or not progress.steps:
-        return f"{seconds(elapsed)} so far"
-    left = elapsed / progress.steps * (progress.total_steps - progress.steps)
-    return f"{seconds(elapsed)} so far, about {seconds(max(0.0, left))} left"
-
-
-def _line(progress: Progress) -> str:
-    states = ", ".join(f"{count} {state}" for state, count in progress.counts().items())
-    total = f"/{progress.total_steps}" if progress.total_steps else ""
-    if progress.phase == "judging":
-        return f"judging patches: {progress.judged}/{progress.agents}"
-    return f"steps {progress.steps}{total} · agents: {states} · {_eta(progress)}"
-
-
-def view(progress: Progress) -> RenderableType:
-    """Overall bar, counts by state, and the agents that did something last."""
-    done: float
-    total: float | None
-    if progress.phase == "judging":
-        done, total = progress.judged, progress.agents
-    elif progress.duration_s is not None:
-        done, total = time.monotonic() - progress.began, progress.duration_s
-    else:
-        done, total = progress.steps, progress.total_steps
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("agent", "task", "state", "steps", "latest command"):
-        table.add_column(column, no_wrap=True, max_width=60)
-    latest = [name for name in reversed(progress.latest)][:AGENTS_SHOWN]
-    by_name = {r.agent: r for r in progress.rollouts}
-    for name in latest:
-        r = by_name[name]
-        table.add_row(name, r.instance_id, r.status, str(r.steps), escape(progress.latest[name]))
-    return Group(Text(_line(progress)), ProgressBar(total=total or 100, completed=done, width=60), table)
+FRAME_S = 0.25
+LOOK_S = 1.0
 
 
 async def watch(progress: Progress) -> None:
-    """Draw until cancelled."""
-    if not err.is_terminal:
+    """Show the run until cancelled."""
+    await show(RunLens(progress).look)
+
+
+async def show(look: Callable[[], Picture]) -> None:
+    """Show what ``look`` sees until cancelled; lines tell once more how it ended."""
+    mode = mode_for(err)
+    if mode is ProgressMode.tty:
+        await _fill_the_terminal(look)
+    elif mode is ProgressMode.quiet:
+        await asyncio.Event().wait()
+    else:
+        line, every_s = (json_line, JSON_EVERY_S) if mode is ProgressMode.json else (plain_line, PLAIN_EVERY_S)
+        await _tell(look, lambda picture: say(line(picture)), every_s)
+
+
+async def _fill_the_terminal(look: Callable[[], Picture]) -> None:
+    clock = asyncio.get_running_loop().time
+    with Screen() as screen:
+        due = clock()
         while True:
-            await asyncio.sleep(PLAIN_EVERY_S)
-            err.print(_line(progress), highlight=False, soft_wrap=True)
-    with Live(view(progress), console=err, refresh_per_second=4, transient=True) as live:
+            picture = look()
+            if picture.notice is None:
+                picture = replace(picture, notice=screen.said)
+            screen.draw(lambda width, height, seen=picture: draw(seen, width, height))  # type: ignore[misc]
+            due = max(due + FRAME_S, clock())  # a late frame does not make the next ones early
+            await asyncio.sleep(due - clock())
+
+
+async def _tell(look: Callable[[], Picture], tell: Callable[[Picture], None], every_s: float) -> None:
+    clock = asyncio.get_running_loop().time
+    told = clock()
+    try:
         while True:
-            await asyncio.sleep(0.25)
-            live.update(view(progress))
+            picture = look()  # more often than it is told, for a rate is a difference
+            if clock() - told >= every_s:
+                told = clock()
+                tell(picture)
+            await asyncio.sleep(LOOK_S)
+    finally:
+        tell(look())

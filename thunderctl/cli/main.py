@@ -14,17 +14,21 @@ from thunderctl.cli import (
     bench_gateway,
     calibrate,
     compare,
+    docs,
     doctor,
     engine,
     env,
+    evaluate,
     explain,
     gc,
+    metrics,
     node,
     plan,
     profile,
     report,
     run,
     simulate,
+    top,
     trace,
 )
 from thunderctl.cli.show import print_error
@@ -60,6 +64,7 @@ app.command("up")(node.up)
 app.command("down")(node.down)
 app.command("status")(node.status)
 app.command("ps")(node.ps)
+app.command("top")(top.top)
 app.command("logs")(node.logs)
 app.command("explain")(explain.explain)
 app.command("run")(run.run)
@@ -68,9 +73,12 @@ app.command("simulate")(simulate.simulate)
 app.command("plan")(plan.plan)
 app.command("calibrate")(calibrate.calibrate)
 app.command("report")(report.report)
+app.command("evaluate")(evaluate.evaluate)
 app.command("gc")(gc.gc)
 app.command("doctor")(doctor.doctor)
+app.command("docs")(docs.docs)
 app.add_typer(trace.app, name="trace")
+app.add_typer(metrics.app, name="metrics")
 bench.app.command("gateway")(bench_gateway.gateway)
 bench.app.command("environments")(bench_environments.environments)
 app.add_typer(bench.app, name="bench")
@@ -78,13 +86,34 @@ app.add_typer(profile.app, name="profile")
 app.add_typer(engine.app, name="engine")
 app.add_typer(env.app, name="env")
 
+PANELS = {
+    "Run agents, and see what came of it": ("run", "rollout", "compare", "report", "evaluate"),
+    "The node that they run on": ("up", "down", "status", "top", "ps", "logs", "explain", "env", "metrics"),
+    "Without GPUs, and before a run": ("simulate", "plan", "calibrate", "trace", "bench"),
+    "This machine": ("doctor", "gc", "profile", "engine", "docs"),
+}
+"""Commands as a person looks for them. One that is not here stands under "More"."""
+
+docs.arrange(app, PANELS)
+
+
+def _words() -> str:
+    """The command of this process, without options and arguments: ``thunderctl env image build``."""
+    command, words = typer.main.get_command(app), ["thunderctl"]
+    for word in sys.argv[1:]:
+        if word not in getattr(command, "commands", {}):
+            break
+        command = command.commands[word]  # type: ignore[attr-defined]
+        words.append(word)
+    return " ".join(words)
+
 
 def main() -> None:
     """Entry point of the console script."""
     try:
         app()
     except ThunderError as error:
-        print_error(error)
+        print_error(error, _words())
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
@@ -95,7 +124,7 @@ def main() -> None:
             f"the disk is full: {error.filename or 'a file'} could not be written",
             hint="make room, or choose other places with THUNDERCTL_HOME and THUNDERCTL_CACHE",
         )
-        print_error(full)
+        print_error(full, _words())
         sys.exit(full.exit_code)
 
 
