@@ -35,6 +35,8 @@ from thunderctl.workers.engine import ensure_engine
 from thunderctl.workers.model import ensure_small_model
 
 DEFAULT_NODE = "default"
+HEALTH_S = 20.0
+"""A daemon that answers at all does so in milliseconds, unless its machine is far beyond its means."""
 SPACE_WANTED = 200 * 2**20
 """Bytes that must be free where state and runs go, before anything is started."""
 STOP_S = 60.0
@@ -108,11 +110,17 @@ def _only_one(name: str, progress: Progress) -> Iterator[None]:
 
 
 def current(name: str = DEFAULT_NODE) -> NodeHandle | None:
-    """The node if it is up and serves, else ``None``."""
+    """The node if it is up and serves, else ``None``; ``DaemonError`` if its answer does not come in time."""
     record = read_node(name)
     if record is None or not alive(record):
         return None
-    health = health_of(record)
+    try:
+        health = _health_in_time(record)
+    except TimeoutError:
+        raise DaemonError(
+            f"node {name} is up, but did not answer in {HEALTH_S:.0f} s",
+            hint="`thunderctl logs` may tell why; try again, or `thunderctl down`",
+        ) from None
     if health is None or health["status"] != "ok":
         return None
     return _handle(name, record, was_up=True)
@@ -135,10 +143,22 @@ def _handle(name: str, record: NodeRecord, *, was_up: bool) -> NodeHandle:
 def health_of(record: NodeRecord) -> dict[str, Any] | None:
     """The daemon's ``/health``, or ``None`` if it does not answer."""
     try:
-        with urllib.request.urlopen(record.url + "/health", timeout=5) as answer:  # noqa: S310 - our own loopback URL
+        return _health_in_time(record)
+    except TimeoutError:
+        return None
+
+
+def _health_in_time(record: NodeRecord) -> dict[str, Any] | None:
+    """``None`` if nobody listens; ``TimeoutError`` if somebody does, and is too busy to answer."""
+    try:
+        with urllib.request.urlopen(record.url + "/health", timeout=HEALTH_S) as answer:  # noqa: S310 - our own URL
             found: dict[str, Any] = json.load(answer)
             return found
-    except (urllib.error.URLError, OSError, ValueError):
+    except TimeoutError:
+        raise
+    except (urllib.error.URLError, OSError, ValueError) as failure:
+        if isinstance(getattr(failure, "reason", None), TimeoutError):
+            raise TimeoutError from failure
         return None
 
 

@@ -76,6 +76,10 @@ class StubNode:
     """(run, image, count) of what was to be kept ready."""
     over: list[str]
     """Runs that are over."""
+    announced: list[str] = field(default_factory=list)
+    """Programs that asked for an environment, in order."""
+    commands: list[tuple[str, str]] = field(default_factory=list)
+    """(lease, command) in the order they came; a lease is called like its program, ``/`` → ``:``."""
 
     def client(self) -> DaemonClient:
         return DaemonClient(self.url, model="small")
@@ -91,6 +95,7 @@ class _Control:
             web.get("/decisions", self.decisions),
             web.get("/samples", self.samples),
             web.get("/disk", self.disk),
+            web.get("/health", self.health),
             web.post("/programs/release", self.release),
             web.post("/programs/tool", self.tool),
             web.post("/environments", self.environment),
@@ -117,6 +122,9 @@ class _Control:
     async def disk(self, request: web.Request) -> web.Response:
         return web.json_response({"bytes_now": 0, "by_kind": {}})
 
+    async def health(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
     async def release(self, request: web.Request) -> web.Response:
         program = (await request.json())["program_id"]
         self._node.released.append(program)
@@ -129,7 +137,9 @@ class _Control:
         return web.json_response({})
 
     async def environment(self, request: web.Request) -> web.Response:
-        return web.json_response({"id": "e1", "prepared_s": 0.5})
+        program = (await request.json())["program"]
+        self._node.announced.append(program)
+        return web.json_response({"id": program.replace("/", ":"), "prepared_s": 0.5})
 
     async def warm(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -141,6 +151,7 @@ class _Control:
         return web.json_response({})
 
     async def execute(self, request: web.Request) -> web.Response:
+        self._node.commands.append((request.match_info["lease"], (await request.json())["command"]))
         said = {"output": "done", "returncode": 0, "duration_s": 0.0, "timed_out": False, "truncated_bytes": 0}
         said |= {"waited_s": 0.25, "prepared_s": 0.5}
         return web.json_response(said)

@@ -98,31 +98,81 @@ def test_an_unknown_workload_is_answered_with_those_there_are() -> None:
     assert "swebench" in (caught.value.hint or "")
 
 
-def test_swe_bench_rows_get_their_official_images(tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
-    row = {
-        "instance_id": "django__django-11099",
-        "problem_statement": "It breaks.",
-        "FAIL_TO_PASS": '["test_a"]',
-        "PASS_TO_PASS": "[]",
-    }
-    rows.write_text(json.dumps(row) + "\n\n")
-    (task,) = load_dataset(rows)
+ROW = {
+    "instance_id": "django__django-11099",
+    "problem_statement": "It breaks.",
+    "FAIL_TO_PASS": '["tests/test_a.py::test_a"]',
+    "PASS_TO_PASS": "[]",
+}
+
+
+def rows(folder: Path, *found: dict[str, object]) -> Path:
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n\n" for row in found))
+    return file
+
+
+def test_swe_bench_rows_get_their_official_images_and_are_judged_by_swebench(tmp_path: Path) -> None:
+    (task,) = load_dataset(rows(tmp_path, ROW))
     assert task.image == "swebench/sweb.eval.x86_64.django_1776_django-11099:latest"
     assert official_image("Astropy__X-1") == "swebench/sweb.eval.x86_64.astropy_1776_x-1:latest"
-    assert (task.fail_to_pass, task.can_be_judged, task.trajectory) == (["test_a"], False, None)
+    assert task.fail_to_pass == ["tests/test_a.py::test_a"]
+    assert (task.can_be_judged, task.trajectory) == (False, None)
+
+
+@pytest.mark.parametrize("key", ["image", "image_name", "docker_image"])
+@pytest.mark.parametrize(
+    ("test", "judged"),
+    [
+        ("tests/test_a.py::TestA::test_a[x y]", True),
+        ("tests.test_a.TestA.test_a", True),
+        ("test_a (tests.TestA)", False),
+    ],
+)
+def test_rows_with_an_image_of_their_own_are_judged_here_if_their_tests_can_be_named(
+    key: str, test: str, judged: bool, tmp_path: Path
+) -> None:
+    (task,) = load_dataset(rows(tmp_path, {**ROW, key: "mine/image:1", "FAIL_TO_PASS": [test]}))
+    assert (task.image, task.can_be_judged) == ("mine/image:1", judged)
+
+
+def test_a_row_may_bring_recorded_answers_or_name_a_file_of_them_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text('{"content": "one"}\n{"content": "two"}\n')
+    found = load_dataset(
+        rows(
+            tmp_path,
+            {**ROW, "instance_id": "a", "trajectory": "answers.jsonl"},
+            {**ROW, "instance_id": "b", "trajectory": [{"content": "three"}]},
+        )
+    )
+    assert [[step.content for step in task.trajectory or []] for task in found] == [["one", "two"], ["three"]]
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("change", "reason"),
     [
-        ("{", "not valid JSON"),
-        ('{"instance_id": "a"}', "problem_statement"),
-        ('{"instance_id": "../a", "problem_statement": ""}', "instance_id"),
+        ({"problem_statement": None}, "problem_statement: input should be a valid string"),
+        ({"problem_statement": ""}, "problem_statement: string should have at least 1 character"),
+        ({"instance_id": 7}, "instance_id: input should be a valid string"),
+        ({"instance_id": "../a"}, "instance_id '../a' cannot be used as a name"),
+        ({"FAIL_TO_PASS": 3}, "FAIL_TO_PASS: input should be a valid list"),
+        ({"FAIL_TO_PASS": "test_a"}, "FAIL_TO_PASS: neither a list of tests nor such a list as text"),
+        ({"PASS_TO_PASS": [1]}, "PASS_TO_PASS.0: input should be a valid string"),
+        ({"image": ["a"]}, "image: input should be a valid string"),
+        ({"image": "import:/etc/passwd"}, "image: 'import:/etc/passwd' is no name of an image"),
+        ({"trajectory": "../outside.jsonl"}, "trajectory: '../outside.jsonl' is not beside the rows"),
+        ({"trajectory": "missing.jsonl"}, "trajectory: there is no file 'missing.jsonl' beside the rows"),
     ],
 )
-def test_a_row_that_is_no_instance_is_named_by_its_line(line: str, reason: str, tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"instance_id": "ok__ok-1", "problem_statement": ""}\n' + line + "\n")
-    with pytest.raises(WorkloadError, match=f"line 2.*{reason}"):
-        load_dataset(rows)
+def test_a_row_that_is_no_instance_is_named_with_its_key_and_the_others_are_kept(
+    change: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    found = load_dataset(rows(tmp_path, {**ROW, "instance_id": "first"}, {**ROW, **change}))
+    assert [task.instance_id for task in found] == ["first"]
+    (refused,) = found.refused
+    assert refused.where == "rows.jsonl line 3" and refused.reason.startswith(reason)
+
+
+def test_a_row_without_its_problem_is_refused(tmp_path: Path) -> None:
+    found = load_dataset(rows(tmp_path, ROW, {"instance_id": "b"}))
+    assert [str(refused) for refused in found.refused] == ["rows.jsonl line 3: b: problem_statement: field required"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import json
 import random
 import secrets
 import time
@@ -29,10 +30,20 @@ LONGEST_PAUSE_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A structured call in an answer. ``arguments`` is JSON as the engine or the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One finished model call. Seconds are wall-clock; ``latency_s`` includes ``held_s``."""
 
     content: str
+    """All that the model said: calls that the engine took out of the text are put back, as Hermes writes them."""
     finish_reason: str
     prompt_tokens: int
     cached_tokens: int
@@ -41,6 +52,8 @@ class Answer:
     held_s: float
     worker: str
     attempts: int
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Those that the engine found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +146,23 @@ class DaemonClient:
     async def chat(
         self,
         program: str,
-        messages: list[dict[str, str]],
+        messages: list[dict[str, Any]],
         *,
         max_tokens: int,
         replay: str | None = None,
         temperature: float | None = None,
         group: str | None = None,
+        tools: list[dict[str, Any]] | None = None,
     ) -> Answer:
-        """One step's model call. ``replay``: the recorded answer that the engine is forced to give."""
+        """One step's model call. ``replay``: the recorded answer that the engine is forced to give. ``tools``: OpenAI
+        function schemas; the engine then looks for calls in the answer."""
         body: dict[str, object] = {
             "model": self.model, "messages": messages, "max_tokens": max_tokens, "program_id": program
         }  # fmt: skip
         if group is not None:
             body["group_id"] = group
+        if tools is not None:
+            body["tools"] = tools
         if temperature is not None:
             body["temperature"] = temperature
         if replay is not None:
@@ -167,8 +184,11 @@ class DaemonClient:
         answer, headers, attempts = await self._send("POST", path, body)
         choice, usage = answer["choices"][0], answer["usage"]
         details = usage.get("prompt_tokens_details") or {}
+        said = (choice["message"].get("content") if "message" in choice else choice.get("text")) or ""
+        calls = tool_calls(choice.get("message") or {})
         return Answer(
-            content=(choice["message"].get("content") if "message" in choice else choice.get("text")) or "",
+            content=said + "".join(written(call) for call in calls),
+            tool_calls=calls,
             finish_reason=choice.get("finish_reason") or "",
             prompt_tokens=usage["prompt_tokens"],
             cached_tokens=details.get("cached_tokens") or 0,
@@ -260,6 +280,19 @@ class DaemonClient:
 
     async def disk(self) -> dict[str, Any]:
         return (await self._send("GET", "/disk"))[0]  # type: ignore[no-any-return]
+
+
+def tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    """The calls of an answer's message."""
+    return tuple(
+        ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
+        for call in message.get("tool_calls") or ()
+    )
+
+
+def written(call: ToolCall) -> str:
+    """A call as Hermes writes it, which is also how recorded answers have it."""
+    return f'<tool_call>{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}</tool_call>'
 
 
 def _reason(text: bytes) -> str | None:

@@ -23,3 +23,5 @@ class Desk:
     """To be told of each step as it ends."""
     time_scale: float = 1.0
     """Seconds on the wall that one of them takes."""
+    over: Callable[[], bool] = lambda: False
+    """Whether the run is ending: then no agent begins another step."""

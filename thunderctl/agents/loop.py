@@ -8,6 +8,7 @@ return then what it returned when the answers were recorded is counted as drift.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import time
@@ -17,8 +18,8 @@ from typing import Any, Generic, TypeVar
 
 from thunderctl.agents.client import Answer, Lease, ToolResult
 from thunderctl.agents.desk import Desk
-from thunderctl.agents.rollout import Rollout, run_to_its_end
-from thunderctl.errors import ThunderError
+from thunderctl.agents.rollout import CutOff, Rollout, run_to_its_end
+from thunderctl.errors import EnvironmentFailure, ThunderError
 from thunderctl.workload.base import Task, Workload
 from thunderctl.workload.files import RecordedStep
 
@@ -44,8 +45,11 @@ def clip(text: str, limit: int) -> str:
 
 
 def digest(output: str) -> str:
-    """Of a tool's output, as trajectories hold it: 16 hexadecimal digits of its SHA-256."""
-    return hashlib.sha256(output.encode()).hexdigest()[:16]
+    """Of a tool's output, as trajectories hold it: 16 hexadecimal digits of the SHA-256 of its lines, sorted.
+
+    The order in which a file system lists its entries (``grep -r``, ``find``) is not the tool's.
+    """
+    return hashlib.sha256("\n".join(sorted(output.splitlines())).encode()).hexdigest()[:16]
 
 
 def has_drifted(recorded: RecordedStep | None, result: ToolResult) -> bool:
@@ -77,12 +81,36 @@ class TaskAgent(ABC, Generic[W, T]):
         self._workload = workload
         self._task = task
         self._rollout = rollout
+        self._equipped = False
+        self._announced: asyncio.Task[Lease] | None = None
+        self._early: asyncio.Task[None] | None = None
 
     @property
     def tag(self) -> str:
         """A line for the top of the prompt. Without one of its own an agent would share the cache of another on the
         same task: in life it would not."""
         return f"Session {self._desk.run}, {self._rollout.agent}."
+
+    # ------------------------------------------------------------------ before it starts
+
+    def prepare(self) -> None:
+        """Have the environment prepared although the agent has not started; :meth:`run` goes on with it."""
+        self._announced = asyncio.create_task(self._environment(self._rollout.program, wait=False))
+        self._early = asyncio.create_task(self._first_command(self._announced))
+
+    async def _first_command(self, announced: asyncio.Task[Lease]) -> None:
+        # A program that never called waits in no queue, so nobody would prepare its environment: a command does.
+        with contextlib.suppress(ThunderError):  # the agent meets it again when it starts
+            await self._client.execute(await asyncio.shield(announced), "true")
+
+    async def dismiss(self) -> None:
+        """The agent will not start: what was prepared for it goes."""
+        tasks = [task for task in (self._early, self._announced) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(ThunderError):
+            await self._client.release(self._rollout.program)
 
     # ------------------------------------------------------------------ working
 
@@ -91,9 +119,9 @@ class TaskAgent(ABC, Generic[W, T]):
         await run_to_its_end(self._client, self._rollout, self._desk.clock, self._in_an_environment)
 
     async def _in_an_environment(self) -> str:
-        lease = await self._environment(self._rollout.program, wait=False)
+        announced = self._announced or self._environment(self._rollout.program, wait=False)
         try:
-            return await self.work(lease)
+            return await self.work(await announced)
         except TrajectoryEnded:
             return "trajectory ended"
 
@@ -125,6 +153,8 @@ class TaskAgent(ABC, Generic[W, T]):
     async def ask(self, messages: list[dict[str, Any]], **how: Any) -> Answer:
         """The model's answer for this step; ``how`` goes to :meth:`DaemonClient.chat`."""
         recorded = self.recorded()
+        if self._desk.over():
+            raise CutOff
         answer = await self._client.chat(
             self._rollout.program,
             messages,
@@ -136,11 +166,16 @@ class TaskAgent(ABC, Generic[W, T]):
             raise ThunderError(f"step {self._rollout.steps + 1}: the engine did not emit the recorded answer")
         return answer
 
-    async def use(self, lease: Lease, command: str, tool: str | None = None) -> ToolRun:
-        """Run a command in the environment."""
+    async def use(self, lease: Lease, command: str, tool: str | None = None, timeout_s: float | None = None) -> ToolRun:
+        """Run a command in the environment; its deadline is ``timeout_s``, else the profile's."""
         began = time.monotonic()
-        result = await self._client.execute(lease, command)
         rollout = self._rollout
+        try:
+            result = await self._client.execute(lease, command, timeout_s)
+        except EnvironmentFailure:
+            rollout.image_missing = self._task.image is not None and not self._equipped
+            raise
+        self._equipped = True
         rollout.prepare_s = result.prepared_s
         rollout.environment_wait_s += result.waited_s
         return ToolRun(command, result, time.monotonic() - began - result.waited_s, tool)
@@ -164,6 +199,7 @@ class TaskAgent(ABC, Generic[W, T]):
             drifted = has_drifted(recorded, ran.result)
             rollout.drifted += drifted
             step |= {"returncode": ran.result.returncode, "timed_out": ran.result.timed_out, "drifted": drifted}
+            step["digest"] = digest(ran.result.output)
             if ran.tool is not None:
                 step["tool"] = ran.tool
         rollout.steps += 1
@@ -184,6 +220,14 @@ class TaskAgent(ABC, Generic[W, T]):
             rollout.error = f"not judged: {failure.message}"
         finally:
             await asyncio.shield(self._client.release(program))
+
+    def gold(self) -> str | None:
+        """A submission that is right; ``None`` if the task has none. `thunderctl workload validate` has it judged."""
+        return None if self._task.gold is None else self._task.gold.read_text(encoding="utf-8")
+
+    def untouched(self) -> str:
+        """What somebody hands in who did nothing; validation wants it to be judged wrong."""
+        return ""
 
     @abstractmethod
     async def judge_in(self, lease: Lease) -> tuple[bool, dict[str, bool | float]]:

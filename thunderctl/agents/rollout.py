@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
 from thunderctl.agents.client import DaemonClient
 from thunderctl.errors import ThunderError
+
+
+class CutOff(Exception):
+    """The run ends: no further step begins."""
 
 
 class Ending(Protocol):
@@ -20,6 +24,12 @@ class Ending(Protocol):
     status: str
     """``running`` until it says how it ended."""
     error: str | None
+    image_missing: bool
+    """It failed because its task's own image could not be had: that says nothing about the others."""
+    index: int
+    """Which of the run's rollouts it is, from 0."""
+    arrived: float | None
+    """Open loop: when its agent came, whether or not there was a place for it; ``started`` less this is its wait."""
     started: float
     ended: float
     steps: int
@@ -38,8 +48,12 @@ class Rollout:
     kind: str
     """``live`` or ``replay``."""
     status: str = "running"
-    """``submitted``, ``step limit``, ``format errors``, ``trajectory ended`` or ``failed``."""
+    """``submitted``, ``step limit``, ``format errors``, ``trajectory ended``, ``failed``, or ``cut off`` by the run's
+    end."""
     error: str | None = None
+    image_missing: bool = False
+    index: int = 0
+    arrived: float | None = None
     started: float = 0.0
     ended: float = 0.0
     prepare_s: float = 0.0
@@ -61,6 +75,11 @@ class Rollout:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Rollout:
+        """As it was stored."""
+        return cls(**{each.name: record[each.name] for each in fields(cls) if each.name in record})
+
 
 async def run_to_its_end(
     client: DaemonClient, rollout: Ending, clock: Callable[[], float], work: Callable[[], Awaitable[str]]
@@ -69,6 +88,11 @@ async def run_to_its_end(
     rollout.started = clock()
     try:
         rollout.status = await work()
+    except CutOff:
+        rollout.status = "cut off"
+    except asyncio.CancelledError:
+        rollout.status = "cut off"
+        raise
     except ThunderError as failure:
         rollout.status, rollout.error = "failed", failure.message
     finally:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from thunderctl.agents.desk import Desk
-from thunderctl.agents.rollout import run_to_its_end
+from thunderctl.agents.rollout import CutOff, run_to_its_end
 from thunderctl.errors import ThunderError
 from thunderctl.traces.trace import Assignment, TraceStep
 
@@ -39,6 +39,9 @@ class ProgramRollout:
     status: str = "running"
     """``finished``, ``failed``, or ``cut off`` by the end of the run."""
     error: str | None = None
+    image_missing: bool = False
+    index: int = 0
+    arrived: float | None = None
     started: float = 0.0
     ended: float = 0.0
     steps: int = 0
@@ -88,24 +91,19 @@ class TraceAgent:
         self._clock = desk.clock
         self._noted = desk.noted
         self._time_scale = desk.time_scale
+        self._over = desk.over
 
     async def run(self) -> None:
         """Work until the program ends, something fails or the run is over; the rollout says which."""
-        await run_to_its_end(self._client, self._rollout, self._clock, self._until_cut_off)
+        await run_to_its_end(self._client, self._rollout, self._clock, self._work)
 
-    async def _until_cut_off(self) -> str:
-        try:
-            await self._work()
-        except asyncio.CancelledError:
-            self._rollout.status = "cut off"
-            raise
-        return "finished"
-
-    async def _work(self) -> None:
+    async def _work(self) -> str:
         assignment, rollout = self._assignment, self._rollout
         program = assignment.program
         context = Context(assignment, self._run)
         for step in program.steps[assignment.first_step :]:
+            if self._over():
+                raise CutOff
             prompt, emitted = context.call(step)
             began = self._clock()
             answer = await self._client.complete(rollout.program, prompt, emitted, group=program.group)
@@ -134,3 +132,4 @@ class TraceAgent:
                     "command": COMMAND,
                 },
             )  # fmt: skip
+        return "finished"

@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.table import Table
 
+from thunderctl.cli import complete
 from thunderctl.cli.experiment import LOADS, Trial, run_trials
 from thunderctl.cli.show import AsJson, out, print_json, ticker
 from thunderctl.cli.simulate import Jobs, TraceName
@@ -197,7 +198,9 @@ def scheduler_command(
 @app.command("policies")
 def policies_command(
     trace: TraceName = "coding",
-    profile: Annotated[str, typer.Option("--profile", "-p", help="Profile of the workers.")] = "emulated-h100x8-glm46",
+    profile: Annotated[
+        str, typer.Option("--profile", "-p", help="Profile of the workers.", autocompletion=complete.profiles)
+    ] = "emulated-h100x8-glm46",
     policies: Annotated[str, typer.Option("--policies", help="Policies; oracle is told the future.")] = POLICIES,
     loads: Annotated[str | None, typer.Option("--loads", help="Names of loads, separated by semicolons.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", min=1, max=100, help="Repeats. [default: 3]")] = None,

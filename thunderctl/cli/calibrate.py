@@ -17,6 +17,7 @@ import typer
 from rich.table import Table
 
 from thunderctl import __version__, launcher, paths
+from thunderctl.cli import complete
 from thunderctl.cli.show import AsJson, Overrides, out, print_json, ticker
 from thunderctl.errors import UsageError
 from thunderctl.profile import Profile
@@ -29,7 +30,9 @@ from thunderctl.workers.inside import thunderctl_timing
 
 
 def calibrate(
-    profile: Annotated[str, typer.Option("--profile", "-p", help="Profile whose engine is measured.")] = "laptop",
+    profile: Annotated[
+        str, typer.Option("--profile", "-p", help="Profile whose engine is measured.", autocompletion=complete.profiles)
+    ] = "laptop",
     to: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; without it one in the state.")] = None,
     busy: Annotated[
         int, typer.Option("--busy", min=0, max=1024, help="Cores to keep busy meanwhile, as agents' tools would.")

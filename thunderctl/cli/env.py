@@ -15,7 +15,7 @@ from rich.table import Table
 
 from thunderctl import launcher
 from thunderctl.agents.client import DaemonClient, Lease
-from thunderctl.cli import env_image
+from thunderctl.cli import complete, env_image
 from thunderctl.cli.gc import age
 from thunderctl.cli.node import NodeName, ask
 from thunderctl.cli.show import AsJson, err, out, print_json
@@ -148,6 +148,7 @@ def shell_command(lease: LeaseId, node: NodeName = DEFAULT_NODE) -> None:
     Example:
 
         thunderctl env shell 3f9a
+        thunderctl env shell 3f9a --node training
     """
     handle = launcher.need(node)
     found = _usable(_leases(handle), lease)
@@ -174,7 +175,10 @@ def rm_command(
     leases: Annotated[
         list[str] | None, typer.Argument(metavar="LEASE…", help="Ids, as `ls` shows them; their beginnings will do.")
     ] = None,
-    program: Annotated[str | None, typer.Option("--program", help="All environments of this program.")] = None,
+    program: Annotated[
+        str | None,
+        typer.Option("--program", help="All environments of this program.", autocompletion=complete.programs),
+    ] = None,
     run: Annotated[str | None, typer.Option("--run", help="All environments of this run.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     node: NodeName = DEFAULT_NODE,

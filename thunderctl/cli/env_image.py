@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Annotated, Any
 
 import docker
@@ -15,6 +14,8 @@ import typer
 from docker.errors import DockerException
 from rich.table import Table
 
+from thunderctl.cli import complete
+from thunderctl.cli.dataset import Dataset, load_dataset
 from thunderctl.cli.gc import age
 from thunderctl.cli.show import AsJson, out, print_json, ticker
 from thunderctl.environments.docker import connect
@@ -39,9 +40,6 @@ image_app = typer.Typer(
     rich_markup_mode=None,  # examples keep their lines, and brackets stay brackets
 )
 
-Dataset = Annotated[
-    Path | None, typer.Option("--dataset", help="SWE-bench rows (JSON lines) instead of the bundled tasks.")
-]
 Only = Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be repeated.")]
 Concurrent = Annotated[int, typer.Option("--concurrent-pulls", min=1, help="Pulls at once.")]
 PerHour = Annotated[int | None, typer.Option("--pulls-per-hour", min=1, help="Pulls in any hour; without it no limit.")]
@@ -49,7 +47,9 @@ PerHour = Annotated[int | None, typer.Option("--pulls-per-hour", min=1, help="Pu
 
 @image_app.command("build")
 def build_command(
-    workload: Annotated[str, typer.Argument(help="Bundled workload, or a folder of your own.")] = "swebench",
+    workload: Annotated[
+        str, typer.Argument(help="Bundled workload, or a folder of your own.", autocompletion=complete.workloads)
+    ] = "swebench",
     task: Only = None,
     as_json: AsJson = False,
 ) -> None:
@@ -165,7 +165,9 @@ def rm_command(
 
 
 def prefetch(
-    workload: Annotated[str | None, typer.Argument(help="Bundled workload, or a folder of your own.")] = None,
+    workload: Annotated[
+        str | None, typer.Argument(help="Bundled workload, or a folder of your own.", autocompletion=complete.workloads)
+    ] = None,
     image: Annotated[
         list[str] | None,
         typer.Option("--image", help="A name, base:NAME, build:FOLDER or import:FILE; may be repeated."),
@@ -243,10 +245,10 @@ def _present(images: Images, source: str) -> bool:
         return False  # why not is told when it is brought
 
 
-def _tasks(workload: str, dataset: Path | None, only: list[str] | None) -> tuple[Workload, list[Task]]:
+def _tasks(workload: str, dataset: str | None, only: list[str] | None) -> tuple[Workload, list[Task]]:
     folder = find_workload(workload)
     loaded = load_workload(folder)
-    tasks = kind_of(loaded).load_dataset(dataset) if dataset else load_tasks(folder, loaded)
+    tasks = load_dataset(kind_of(loaded), dataset) if dataset else load_tasks(folder, loaded)
     names = {task.instance_id for task in tasks}
     unknown = [name for name in only or () if name not in names]
     if unknown:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from thunderctl import launcher
+from thunderctl.cli import complete
 from thunderctl.cli.node import NodeName, ask
 from thunderctl.cli.show import AsJson, out, print_json
 from thunderctl.launcher import DEFAULT_NODE
@@ -18,7 +19,9 @@ from thunderctl.report.tables import seconds
 
 
 def explain(
-    program: Annotated[str, typer.Argument(help="The program's id; `thunderctl ps` lists them.")],
+    program: Annotated[
+        str, typer.Argument(help="The program's id; `thunderctl ps` lists them.", autocompletion=complete.programs)
+    ],
     node: NodeName = DEFAULT_NODE,
     as_json: AsJson = False,
 ) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from thunderctl import launcher
 from thunderctl.agents.client import DaemonClient
+from thunderctl.cli import complete
 from thunderctl.cli.log_lines import LEVELS, LogFile
 from thunderctl.cli.show import AsJson, Overrides, err, out, print_json, ticker
 from thunderctl.errors import DaemonError, ExitCode, UsageError
@@ -28,11 +29,13 @@ T = TypeVar("T")
 WATCH_S = 1.0
 """Seconds between two looks of ``ps --watch``."""
 
-NodeName = Annotated[str, typer.Option("--node", help="Which node, if several run on this machine.")]
+NodeName = Annotated[
+    str, typer.Option("--node", help="Which node, if several run on this machine.", autocompletion=complete.nodes)
+]
 
 
 def up(
-    profile: Annotated[str, typer.Argument(help="Profile name or file.")] = "laptop",
+    profile: Annotated[str, typer.Argument(help="Profile name or file.", autocompletion=complete.profiles)] = "laptop",
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the engine's command lines and stop.")] = False,
     node: NodeName = DEFAULT_NODE,
@@ -207,7 +210,9 @@ def _program_table(programs: dict[str, Any], rows: int | None = None) -> Table:
 
 
 def logs(
-    which: Annotated[str, typer.Argument(help="daemon, reaper, worker (all of them) or worker-N.")] = "daemon",
+    which: Annotated[
+        str, typer.Argument(help="daemon, reaper, worker (all of them) or worker-N.", autocompletion=complete.logs)
+    ] = "daemon",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing as lines arrive.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines of the end to print.")] = 50,
     level: Annotated[

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from thunderctl.cli import complete
 from thunderctl.errors import ExitCode, ProfileError
 from thunderctl.profile_files import ResolvedProfile, list_profiles, load_profile
 
@@ -66,7 +67,12 @@ def list_command(as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A profile's name, or the path of a YAML file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A profile's name, or the path of a YAML file.", autocompletion=complete.profiles
+        ),
+    ],
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:

@@ -4,95 +4,96 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
-from enum import StrEnum
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import uvloop
 
 from thunderctl import launcher
+from thunderctl.cli import complete
+from thunderctl.cli.asked import (
+    Agents,
+    Arrival,
+    Asked,
+    Corpus,
+    Duration,
+    Judge,
+    Live,
+    MaxDuration,
+    MaxErrors,
+    MaxSteps,
+    Part,
+    Pattern,
+    Programs,
+    Ramp,
+    Seed,
+    Shuffle,
+    Start,
+    StartAt,
+    Tasks,
+    ToolLatency,
+    TraceName,
+    WarmUp,
+    WorkloadName,
+    make_plan,
+)
+from thunderctl.cli.dataset import Dataset, Strict
+from thunderctl.cli.evaluate import evaluate_stored
 from thunderctl.cli.live import watch
+from thunderctl.cli.progress import ProgressMode, Shown
 from thunderctl.cli.show import AsJson, Overrides, err, out, print_json, ticker
-from thunderctl.errors import ExitCode, PreflightError, UsageError, WorkloadError
+from thunderctl.environments.ahead import bring_base
+from thunderctl.errors import DaemonError, ExitCode, UsageError
 from thunderctl.launcher import DEFAULT_NODE, NodeHandle
-from thunderctl.node import node_dir
+from thunderctl.node import alive, node_dir, same_process
 from thunderctl.profile import Profile
 from thunderctl.profile_files import ResolvedProfile, load_profile
 from thunderctl.report import tables
+from thunderctl.report.run_page import write_page
 from thunderctl.report.stats import summarise
-from thunderctl.runs.driver import Driver, Plan, manifest, own_argv
-from thunderctl.runs.store import RunFolder, new_run_id
-from thunderctl.runs.tasks import TaskPlan, choose_tasks
-from thunderctl.runs.trace import TracePlan, longest_call
-from thunderctl.traces.load import find_trace, list_traces, load_trace
-from thunderctl.workload.load import find_workload, kind_of, load_tasks, load_workload
+from thunderctl.runs import resume as resuming
+from thunderctl.runs.driver import DRAIN_S, Driver, Plan, manifest, own_argv
+from thunderctl.runs.evaluate import find_harness
+from thunderctl.runs.resume import AT_FIRST, Earlier
+from thunderctl.runs.store import RunFolder, find_run, new_run_id
+from thunderctl.runs.tasks import TaskPlan
+
+__all__ = [
+    "Agents", "Arrival", "Asked", "Dataset", "Duration", "Judge", "Live", "MaxDuration", "MaxErrors", "MaxSteps",
+    "Part", "Pattern", "Programs", "Ramp", "Seed", "Shuffle", "Start", "StartAt", "Tasks", "TraceName", "WarmUp",
+    "WorkloadName", "execute", "load_launched", "make_plan", "run",
+]  # fmt: skip
 
 
-class Start(StrEnum):
-    """Where the agents of a trace begin."""
-
-    fresh = "fresh"
-    steady = "steady"
-
-
-WorkloadName = Annotated[
-    str, typer.Argument(help="Bundled workload (swebench), a folder of your own, or trace (with --trace).")
-]
-Agents = Annotated[int | None, typer.Option("--agents", "-n", min=1, max=4096, help="How many agents run at once.")]
-Dataset = Annotated[
-    Path | None,
-    typer.Option("--dataset", help="SWE-bench rows (JSON lines) instead of the bundled tasks; implies --live."),
-]
-Live = Annotated[bool, typer.Option("--live/--replay", help="Let the model decide, or force the recorded answers.")]
-Tasks = Annotated[list[str] | None, typer.Option("--task", help="Only this task; may be repeated.")]
-MaxSteps = Annotated[
-    int | None, typer.Option("--max-steps", min=1, help="End each agent after so many steps: a shorter run.")
-]
-Judge = Annotated[bool, typer.Option("--judge/--no-judge", help="Run the tasks' tests on the patches afterwards.")]
-TraceName = Annotated[
-    str | None, typer.Option("--trace", help="For trace: a bundled trace (coding, routing, science), or a file.")
-]
-Programs = Annotated[
-    int | None, typer.Option("--programs", min=1, help="For trace: end after so many programs; else one an agent.")
-]
-Duration = Annotated[
-    float | None, typer.Option("--duration", min=1, help="For trace: end after so many (emulated) seconds.")
-]
-StartAt = Annotated[
-    Start | None,
-    typer.Option("--start", help="For trace: agents begin at first steps (fresh, default), or amid programs (steady)."),
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="For trace: order of the programs; default 0.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a command line says about the work. Options that were not given are ``None``, empty or false."""
-
-    workload: str
-    agents: int | None
-    live: bool
-    dataset: Path | None
-    only: list[str] | None
-    judge: bool
-    max_steps: int | None
-    trace: str | None
-    programs: int | None
-    duration_s: float | None
-    start: Start | None
-    seed: int | None
+class Abandoned(KeyboardInterrupt):
+    """Interrupted twice: nothing more is waited for."""
 
 
 def run(
-    workload: WorkloadName,
+    workload: Annotated[
+        str | None,
+        typer.Argument(
+            help="Bundled workload (swebench), a folder of your own, or trace (with --trace).",
+            autocompletion=complete.workloads,
+        ),
+    ] = None,
     agents: Agents = None,
     profile: Annotated[
-        str | None, typer.Option("--profile", "-p", help="Profile; without it what is up, or laptop.")
+        str | None,
+        typer.Option(
+            "--profile", "-p", help="Profile; without it what is up, or laptop.", autocompletion=complete.profiles
+        ),
     ] = None,
     overrides: Overrides = None,
     live: Live = False,
     dataset: Dataset = None,
+    strict: Strict = False,
     task: Tasks = None,
     max_steps: MaxSteps = None,
     judge: Judge = True,
@@ -101,44 +102,130 @@ def run(
     duration: Duration = None,
     start: StartAt = None,
     seed: Seed = None,
+    ramp: Ramp = None,
+    arrival: Arrival = None,
+    max_duration: MaxDuration = None,
+    warmup: WarmUp = None,
+    part: Part = None,
+    pattern: Pattern = None,
+    shuffle: Shuffle = False,
+    max_error_rate: MaxErrors = None,
+    tool_latency: ToolLatency = None,
+    corpus: Corpus = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run: what is missing or failed.")
+    ] = None,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="With --dataset: have the patches judged by swebench afterwards.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the node up if this command started it.")] = False,
+    progress: Shown = ProgressMode.auto,
     as_json: AsJson = False,
 ) -> None:
     """Run agents over a workload and print what happened. Brings a node up if none is, and down again afterwards.
+
+    Ctrl-C (or SIGTERM) ends the run in order: what is running gets a few seconds, and what was done is stored, not
+    judged; `--resume` goes on with it. A second Ctrl-C leaves at once.
 
     Examples:
 
         thunderctl run swebench --agents 8
         thunderctl run swebench --agents 24 --profile laptop-pressure -c scheduler.policy=paper
-        thunderctl run swebench --live --profile gpu-1 --dataset swe-bench-lite.jsonl --keep
+        thunderctl run swebench --agents 32 --tasks 200 --ramp 60 --warmup 10% --max-error-rate 0.05
+        thunderctl run swebench --arrival poisson:12 --agents 64 --duration 1800 --seed 7
+        thunderctl run swebench --live --profile gpu-1 --dataset swe-bench-lite.jsonl --slice 0:50 --keep
         thunderctl run trace --trace coding --agents 96 --profile emulated-h100x8-glm46 --duration 600 --start steady
+        thunderctl run --resume 20260301-101500-swebench-1a2b
     """
-    asked = Asked(
-        workload, agents, live, dataset, task, judge, max_steps, trace, programs, duration, start, seed
-    )  # fmt: skip
-    up_already = launcher.current()
-    resolved = _profile_to_use(profile, overrides, up_already)
-    plan = make_plan(asked, resolved)
-    started_here = up_already is None
+    up_already = _node_that_lasts()
+    folder: tuple[RunFolder, Earlier] | None = None
+    if resume is not None:
+        given = {
+            "WORKLOAD": workload, "--agents": agents, "--live": live, "--dataset": dataset,
+            "--strict": strict, "--task": task,
+            "--max-steps": max_steps, "--no-judge": not judge, "--trace": trace, "--tasks": programs,
+            "--duration": duration, "--start": start, "--seed": seed is not None, "--ramp": ramp, "--arrival": arrival,
+            "--max-duration": max_duration, "--warmup": warmup, "--slice": part, "--filter": pattern,
+            "--shuffle": shuffle, "--max-error-rate": max_error_rate is not None, "--tool-latency": tool_latency,
+            "--corpus": corpus,
+        }  # fmt: skip
+        asked, resolved, plan, folder = _plan_again(resume, profile, overrides, up_already, given)
+    else:
+        if workload is None:
+            raise UsageError("run wants a workload", hint="thunderctl run swebench --agents 8")
+        asked = Asked(
+            workload, agents, live, dataset, task, judge, max_steps, trace, programs, duration, start, seed,
+            ramp, arrival, max_duration, warmup, part, pattern, shuffle, max_error_rate, strict, tool_latency, corpus,
+        )  # fmt: skip
+        resolved = _profile_to_use(profile, overrides, up_already)
+        plan = make_plan(asked, resolved)
+    if evaluate:
+        if asked.dataset is None:
+            raise UsageError("--evaluate is for the rows of --dataset: bundled tasks have tests of their own")
+        find_harness(Path(sys.executable))
+    ours = up_already is None and not keep
+    waits = True
     try:
-        with ticker() as tell:
-            handle = launcher.bring_up(resolved, progress=tell, ends_with_me=started_here and not keep)
-        notice = (launcher.health_of(handle.record) or {}).get("environments", {}).get("notice")
-        if notice:
-            err.print(f"[yellow]{notice}[/]")
-        store, summary = execute(plan, resolved, handle)
+        with _sigterm_is_ctrl_c():
+            with ticker() as tell:
+                bring_what_is_needed(plan, resolved, tell)
+                handle = launcher.bring_up(resolved, progress=tell, ends_with_me=ours)
+            notice = (launcher.health_of(handle.record) or {}).get("environments", {}).get("notice")
+            if notice:
+                err.print(f"[yellow]{notice}[/]")
+            store, summary = execute(plan, resolved, handle, asked=asked, resumed=folder)
+    except Abandoned:
+        waits = False
+        if ours:
+            err.print("left at once: the node that this command started takes itself down now")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     except KeyboardInterrupt:
         err.print("interrupted: what was done so far is stored; taking down what was started")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     finally:
-        if started_here and not keep:
+        if ours and waits:
             with ticker() as tell:
                 launcher.take_down(DEFAULT_NODE, progress=tell)
+    if evaluate:
+        evaluate_stored(store)
+        summary = store.read("summary.json")
     if as_json:
         print_json({**summary, "folder": str(store.folder)})
         return
     out.print(tables.run_table(summary))
     out.print(f"\nstored in {store.folder}", soft_wrap=True, highlight=False)
+
+
+def _node_that_lasts() -> NodeHandle | None:
+    """The node that is up. One whose command was killed ends within a second or so: that is waited for."""
+    handle = launcher.current()
+    if handle is None:
+        return None
+    parent = json.loads((node_dir(handle.name) / "launch.json").read_text()).get("parent")
+    if parent is None or same_process(int(parent["pid"]), parent["create_time"]):
+        return handle
+    with ticker() as tell:
+        tell("waiting for the node of a command that was killed to be gone")
+        give_up = time.monotonic() + launcher.STOP_S
+        while alive(handle.record):
+            if time.monotonic() > give_up:
+                raise DaemonError("the node of a command that was killed does not end", hint="`thunderctl down`")
+            time.sleep(0.2)
+    return None
+
+
+@contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    """So that whoever ends this command with SIGTERM finds nothing left behind either."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _profile_to_use(profile: str | None, overrides: list[str] | None, up_already: NodeHandle | None) -> ResolvedProfile:
@@ -147,12 +234,16 @@ def _profile_to_use(profile: str | None, overrides: list[str] | None, up_already
             raise UsageError("-c changes a profile: say which with --profile", hint="or `thunderctl down` first")
         return load_launched(up_already)
     resolved = load_profile(profile or "laptop", overrides or ())
+    _refuse_another_node(resolved, up_already)
+    return resolved
+
+
+def _refuse_another_node(resolved: ResolvedProfile, up_already: NodeHandle | None) -> None:
     if up_already is not None and up_already.record.digest != resolved.profile.digest():
         raise UsageError(
             f"a node is up with another profile ({up_already.record.profile}), and a run does not replace it",
             hint="leave --profile out to use it, or `thunderctl down` first",
         )
-    return resolved
 
 
 def load_launched(handle: NodeHandle) -> ResolvedProfile:
@@ -161,109 +252,122 @@ def load_launched(handle: NodeHandle) -> ResolvedProfile:
     return ResolvedProfile(Profile.model_validate(launch["profile"]), launch["sources"], f"node {handle.name}")
 
 
-def make_plan(asked: Asked, resolved: ResolvedProfile) -> Plan:
-    """Everything about the work that can be wrong is found out here, before anything starts."""
-    if asked.workload == "trace":
-        _refuse_options(asked.workload, {
-            "--live": asked.live, "--dataset": asked.dataset, "--task": asked.only, "--max-steps": asked.max_steps,
-        })  # fmt: skip
-        return _trace_plan(asked, resolved)
-    _refuse_options(asked.workload, {
-        "--trace": asked.trace, "--programs": asked.programs, "--duration": asked.duration_s, "--start": asked.start,
-        "--seed": asked.seed is not None,
-    })  # fmt: skip
-    return _task_plan(asked, resolved)
-
-
-def _refuse_options(workload: str, given: dict[str, object]) -> None:
-    """``UsageError`` for the first option that means nothing for this workload."""
+def _plan_again(
+    run_id: str,
+    profile: str | None,
+    overrides: list[str] | None,
+    up_already: NodeHandle | None,
+    given: Mapping[str, object],
+) -> tuple[Asked, ResolvedProfile, Plan, tuple[RunFolder, Earlier]]:
+    """The plan of a stored run, if it can be made again just as it was."""
     for option, value in given.items():
         if value:
-            raise UsageError(f"{option} says nothing about workload {workload!r}")
-
-
-def _need_replay(resolved: ResolvedProfile, what: str, hint: str) -> None:
-    if not resolved.profile.can_replay:
-        raise PreflightError(
-            f"profile {resolved.profile.name!r} loads no replay processor, so {what} cannot be forced", hint=hint
+            raise UsageError(f"--resume goes on with the run as it was asked for: leave {option} out")
+    store = find_run(run_id)
+    said = store.read("manifest.json")
+    if "asked" not in said:
+        raise UsageError(f"run {store.id} was stored by an older thunderctl, or by compare: it cannot be resumed")
+    asked = Asked.from_dict(said["asked"])
+    if profile is not None or overrides:
+        resolved = load_profile(profile or said["profile"], overrides or ())
+    else:
+        stored = store.read("profile.json")
+        resolved = ResolvedProfile(Profile.model_validate(stored["profile"]), stored["sources"], f"run {store.id}")
+    if resolved.profile.digest() != said["profile_digest"]:
+        raise UsageError(
+            f"run {store.id} cannot be resumed: this is not the profile that it was begun with",
+            hint="leave --profile and -c out: the run has its own",
         )
+    _refuse_another_node(resolved, up_already)
+    earlier = resuming.look_back(store)
+    resuming.refuse_if_nothing_is_left(said, earlier, store.id)
+    plan = make_plan(asked, resolved)
+    about = {"kind": plan.kind, "agents": plan.agents, "due": plan.due, "shape": plan.shape.about(), **plan.about()}
+    resuming.refuse_another_plan(said, about, store.id)
+    return asked, resolved, plan, (store, earlier)
 
 
-def _task_plan(asked: Asked, resolved: ResolvedProfile) -> TaskPlan:
-    kind = "live" if asked.live or asked.dataset is not None else "replay"
-    profile = resolved.profile
-    if kind == "replay":
-        _need_replay(resolved, "recorded answers", "add --live, or -c workers.replay=true")
-    folder = find_workload(asked.workload)
-    loaded = load_workload(folder)
-    tasks = kind_of(loaded).load_dataset(asked.dataset) if asked.dataset else load_tasks(folder, loaded)
-    if asked.dataset and profile.environments.backend == "local":
-        raise WorkloadError("SWE-bench rows live in Docker images; profile key environments.backend is 'local'")
-    if asked.max_steps is not None:
-        limits = loaded.limits.model_copy(update={"steps": asked.max_steps})
-        loaded = loaded.model_copy(update={"limits": limits})
-    return TaskPlan(
-        workload=loaded,
-        tasks=choose_tasks(tasks, kind, asked.only),
-        agents=asked.agents or profile.runs.agents,
-        kind=kind,
-        judge=asked.judge,
-        max_error_share=profile.runs.max_error_share,
-        dataset=asked.dataset.name if asked.dataset else None,
-    )
+def bring_what_is_needed(plan: Plan, resolved: ResolvedProfile, tell: Callable[[str], None]) -> None:
+    """What the environments of all agents start from; ``PreflightError`` if it cannot be had."""
+    if isinstance(plan, TaskPlan):
+        bring_base(plan.workload.environment.image, resolved.profile.environments, tell)
 
 
-def _trace_plan(asked: Asked, resolved: ResolvedProfile) -> TracePlan:
-    profile = resolved.profile
-    if asked.trace is None:
-        bundled = ", ".join(path.stem for path in list_traces())
-        raise UsageError("run trace wants --trace", hint=f"a file, or a bundled one: {bundled}")
-    if asked.programs is not None and asked.duration_s is not None:
-        raise UsageError("--programs and --duration both say when the run ends: say one of them")
-    _need_replay(resolved, "the tokens of a trace", "add -c workers.replay=true")
-    file = find_trace(asked.trace)
-    trace = load_trace(file)
-    longest = profile.model.max_model_len
-    too_long = sum(longest_call(program) > longest for program in trace.programs) if longest else 0
-    if too_long:
-        said = f"{too_long} of {len(trace.programs)} programs are longer than model.max_model_len, {longest:,} tokens"
-        if too_long > profile.runs.max_error_share * len(trace.programs):
-            raise WorkloadError(f"{file}: {said}", hint=f"profile {profile.name!r} cannot run this trace")
-        err.print(f"[yellow]{said}: they will fail[/]", highlight=False, soft_wrap=True)
-    return TracePlan(
-        trace=trace,
-        source=str(file.resolve()),
-        agents=asked.agents or profile.runs.agents,
-        max_error_share=profile.runs.max_error_share,
-        programs=asked.programs,
-        duration_s=asked.duration_s,
-        start=asked.start.value if asked.start else "fresh",
-        seed=asked.seed or 0,
-    )
+def execute(
+    plan: Plan,
+    resolved: ResolvedProfile,
+    handle: NodeHandle,
+    *,
+    asked: Asked | None = None,
+    resumed: tuple[RunFolder, Earlier] | None = None,
+) -> tuple[RunFolder, dict[str, Any]]:
+    """Drive the plan on a node that is up; store and summarise it, also when it was cut short.
 
-
-def execute(plan: Plan, resolved: ResolvedProfile, handle: NodeHandle) -> tuple[RunFolder, dict[str, Any]]:
-    """Drive the plan on a node that is up; store and summarise it, also when it was cut short."""
-    store = RunFolder.create(new_run_id(plan.name))
-    try:
-        asyncio.run(_drive(plan, resolved, handle, store))
-    finally:
-        store.close()
-        summary = summarise(store)
-        store.write("summary.json", summary)
-        tables.write_page(store, tables.run_table(summary))
+    ``asked``: what ``--resume`` needs to make the plan again. ``resumed``: the folder to go on in.
+    ``KeyboardInterrupt`` if the run was told to end; ``Abandoned`` if it was told twice.
+    """
+    store, earlier = resumed or (RunFolder.create(new_run_id(plan.name)), AT_FIRST)
+    with resuming.only_driver(store):
+        if resumed is not None:
+            resuming.make_ready(store, earlier)
+        interrupted, abandoned = True, False
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                interrupted = runner.run(_drive(plan, resolved, handle, store, earlier, asked))
+        except asyncio.CancelledError:
+            abandoned = True
+            raise Abandoned from None
+        finally:
+            store.close()
+            if not abandoned:  # `thunderctl report` makes them later
+                summary = summarise(store)
+                store.write("summary.json", summary)
+                write_page(store, summary)
+        if interrupted:
+            raise KeyboardInterrupt
     return store, summary
 
 
-async def _drive(plan: Plan, resolved: ResolvedProfile, handle: NodeHandle, store: RunFolder) -> None:
+async def _drive(
+    plan: Plan, resolved: ResolvedProfile, handle: NodeHandle, store: RunFolder, earlier: Earlier, asked: Asked | None
+) -> bool:
+    """Whether the run was told to end before its work was done."""
     async with handle.client() as client:
         health = await client.health()
-        store.write("manifest.json", manifest(plan, resolved, health, own_argv()))
-        store.write("profile.json", {"profile": resolved.profile.model_dump(mode="json"), "sources": resolved.sources})
-        driver = Driver(plan, client, store, time_scale=health.get("time_scale", 1.0))
+        if earlier.sittings:
+            resuming.note_sitting(store, earlier, health)
+        else:
+            said = manifest(plan, resolved, health, own_argv())
+            store.write("manifest.json", said | ({"asked": asked.as_dict()} if asked is not None else {}))
+            profile = {"profile": resolved.profile.model_dump(mode="json"), "sources": resolved.sources}
+            store.write("profile.json", profile)
+        driver = Driver(plan, client, store, time_scale=health.get("time_scale", 1.0), earlier=earlier)
         drawing = asyncio.create_task(watch(driver.progress))
         try:
-            await driver.drive()
+            with _ended_by_signals(driver):
+                await driver.drive()
         finally:
             drawing.cancel()
             await asyncio.gather(drawing, return_exceptions=True)
+        return driver.interrupted
+
+
+@contextmanager
+def _ended_by_signals(driver: Driver) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) drains the run, the second leaves it."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def told() -> None:
+        if driver.interrupted and task is not None:
+            task.cancel()
+            return
+        err.print(f"ending: what runs has {DRAIN_S:g} s to finish; once more leaves at once", highlight=False)
+        driver.drain()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

@@ -14,6 +14,7 @@ import typer
 from rich.text import Text
 
 from thunderctl import paths
+from thunderctl.cli import complete
 from thunderctl.cli.show import AsJson, Overrides, out, print_json, ticker
 from thunderctl.cli.simulated import ORACLE, Setting, parse_policy, run_all, setting_like, worker_of
 from thunderctl.errors import UsageError
@@ -28,7 +29,10 @@ from thunderctl.traces.trace import Start
 DURATION_S = 600.0
 MOST_AGENTS = 100_000
 
-TraceName = Annotated[str, typer.Option("--trace", "-t", help="A trace's file, or the name of a bundled one.")]
+TraceName = Annotated[
+    str,
+    typer.Option("--trace", "-t", help="A trace's file, or the name of a bundled one.", autocompletion=complete.traces),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Shuffles the trace; same seed, same result.")]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="Settings simulated at once.")]
 
@@ -36,7 +40,13 @@ Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, max=256, help="Setting
 def simulate(
     more: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="Further runs for --like.")] = None,
     profile: Annotated[
-        str, typer.Option("--profile", "-p", help="Profile of the workers; with --costs it may be any.")
+        str,
+        typer.Option(
+            "--profile",
+            "-p",
+            help="Profile of the workers; with --costs it may be any.",
+            autocompletion=complete.profiles,
+        ),
     ] = "emulated-h100x8-glm46",
     trace: TraceName = "coding",
     agents: Annotated[str, typer.Option("--agents", "-n", help="Numbers of agents, separated by commas.")] = (
@@ -65,7 +75,10 @@ def simulate(
         Path | None, typer.Option("--costs", help="Time model and sizes that thunderctl calibrate measured.")
     ] = None,
     like: Annotated[
-        list[str] | None, typer.Option("--like", metavar="RUN", help="Simulate what a stored run did, beside it.")
+        list[str] | None,
+        typer.Option(
+            "--like", metavar="RUN", help="Simulate what a stored run did, beside it.", autocompletion=complete.runs
+        ),
     ] = None,
     to: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results; made if missing.")] = None,
     jobs: Jobs = 1,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from thunderctl.cli import complete
 from thunderctl.cli.show import AsJson, err, out, print_json
 from thunderctl.errors import UsageError
 from thunderctl.traces.convert import READERS, import_sources
@@ -69,7 +70,12 @@ def import_command(
 
 @app.command("stats")
 def stats_command(
-    trace: Annotated[str, typer.Argument(metavar="TRACE", help="A trace's file, or the name of a bundled one.")],
+    trace: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRACE", help="A trace's file, or the name of a bundled one.", autocompletion=complete.traces
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Print a trace's figures: lengths, times, and what an agent holds on its worker in mid-life.

@@ -1,11 +1,19 @@
-"""Runs of agents on a workload's tasks: one agent a place, each on one task; afterwards their work is judged."""
+"""Runs of agents on a workload's tasks, each agent on one; afterwards their work is judged.
+
+An agent is one rollout: a place that is free takes the next one. Those that come next have their environments prepared
+before there is a place for them, a bounded number at a time.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import itertools
+import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from thunderctl.agents.desk import Desk
@@ -14,10 +22,13 @@ from thunderctl.agents.loop import TaskAgent
 from thunderctl.agents.rollout import Rollout
 from thunderctl.errors import WorkloadError
 from thunderctl.runs.driver import Progress
+from thunderctl.runs.resume import AT_FIRST, Earlier
+from thunderctl.runs.shape import Shape
 from thunderctl.runs.store import RunFolder
 from thunderctl.workload.base import Task, Workload
 from thunderctl.workload.load import kind_of
 
+Worker = TaskAgent[Any, Any]
 JUDGES = max(2, os.cpu_count() or 2)
 """Submissions judged at once, after the measured part."""
 
@@ -34,6 +45,17 @@ class TaskPlan:
     judge: bool
     max_error_share: float
     dataset: str | None = None
+    rollouts: int | None = None
+    """How many in all; with neither this nor a duration, one for each place."""
+    duration_s: float | None = None
+    """Agents take tasks until so many seconds have passed."""
+    shape: Shape = Shape()
+    look_ahead: int = 0
+    """Environments prepared for agents that have no place yet, at most."""
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    """How ``tasks`` were chosen, for the manifest."""
+    refused: Sequence[Mapping[str, Any]] = ()
+    """Rows of the data set that could not be used."""
 
     @property
     def name(self) -> str:
@@ -42,17 +64,14 @@ class TaskPlan:
     @property
     def total_steps(self) -> int | None:
         """Steps that the recorded trajectories hold; unknown for live agents."""
+        if self.kind != "replay" or self.duration_s is not None:
+            return None
         longest = self.workload.limits.steps
-        known = [min(longest, len(self.task_of(i).trajectory or [])) for i in range(self.agents)]
-        return sum(known) if self.kind == "replay" else None
-
-    @property
-    def duration_s(self) -> float | None:
-        return None
+        return sum(min(longest, len(self.task_of(i).trajectory or [])) for i in range(self.due))
 
     @property
     def due(self) -> int:
-        return self.agents
+        return self.rollouts or self.agents
 
     def task_of(self, index: int) -> Task:
         """Agents take the tasks in turn, so every arm of a comparison does the same work."""
@@ -65,41 +84,93 @@ class TaskPlan:
             "workload_kind": self.workload.kind,
             "judged": kind.judged,
             "dataset": self.dataset,
+            "rows_refused": [dict(row) for row in self.refused],
             "tasks": sorted({t.instance_id for t in self.tasks}),
             "tasks_are": "official rows given by the user" if self.dataset else "bundled with thunderctl",
             "max_steps": self.workload.limits.steps,
+            "judging": self.judge,
+            "duration_s": self.duration_s,
+            "selection": dict(self.selection),
+            "work_digest": self.digest(),
+            **self.workload.about(self.kind),
         }
 
-    def crew(self, desk: Desk, store: RunFolder, progress: Progress) -> TaskCrew:
-        return TaskCrew(self, desk, store, progress)
+    def digest(self) -> str:
+        """Hash of what the agents are given: prompts, limits, tasks in their order, recorded answers."""
+        found = hashlib.sha256(self.workload.model_dump_json().encode())
+        for task in self.tasks:
+            steps = [step.content for step in task.trajectory or []]
+            found.update(json.dumps([task.instance_id, task.image, steps]).encode())
+        return found.hexdigest()[:16]
+
+    def crew(self, desk: Desk, store: RunFolder, progress: Progress, earlier: Earlier = AT_FIRST) -> TaskCrew:
+        return TaskCrew(self, desk, store, progress, earlier)
 
 
 class TaskCrew:
-    """One agent for each place."""
+    """One agent for each rollout that is due."""
 
-    def __init__(self, plan: TaskPlan, desk: Desk, store: RunFolder, progress: Progress) -> None:
+    def __init__(
+        self, plan: TaskPlan, desk: Desk, store: RunFolder, progress: Progress, earlier: Earlier = AT_FIRST
+    ) -> None:
         self._plan = plan
         self._desk = desk
         self._store = store
         self._progress = progress
-        self._agents: dict[int, tuple[TaskAgent[Any, Any], Rollout]] = {}
+        self._earlier = earlier
+        every = itertools.count() if plan.duration_s is not None else iter(range(plan.due))
+        self._left = (index for index in every if index not in earlier.done)
+        self._coming: deque[tuple[Worker, Rollout]] = deque()
+        """Who is next, with an environment that is being prepared."""
+        self._taken = 0
+        self._agents: dict[int, tuple[Worker, Rollout]] = {}
+        for record in earlier.rollouts.values():
+            rollout = Rollout.from_dict(record)
+            self._agents[rollout.index] = (self._agent(rollout), rollout)
+            progress.rollouts.append(rollout)
 
     async def begin(self) -> None:
         """Have environments ready of each image, if the workload wants that."""
         spec = self._plan.workload.environment
-        images = {self._plan.task_of(place).image or spec.image for place in range(self._plan.agents)}
+        due = range(len(self._plan.tasks) if self._plan.duration_s is not None else self._plan.due)
+        images = {self._plan.task_of(index).image or spec.image for index in due}
         for image in sorted(images, key=str) if spec.warm else ():
             await self._desk.client.keep_warm(self._desk.run, spec.warm, image=image, env=spec.env)
 
-    def next_agent(self, place: int) -> tuple[TaskAgent[Any, Any], Rollout] | None:
-        if place in self._agents:
+    def next_agent(self, place: int) -> tuple[Worker, Rollout] | None:
+        found = self._coming.popleft() if self._coming else self._make_next()
+        if found is not None:
+            self._agents[found[1].index] = found
+            self._taken += 1
+            self._prepare_those_that_come()
+        return found
+
+    def _make_next(self) -> tuple[Worker, Rollout] | None:
+        index = next(self._left, None)
+        if index is None:
             return None
-        plan, desk = self._plan, self._desk
-        name, task = f"agent-{place:03d}", plan.task_of(place)
-        rollout = Rollout(name, f"{desk.run}/{name}", task.instance_id, plan.kind)
-        agent = AGENTS[plan.workload.kind](desk, plan.workload, task, rollout)
-        self._agents[place] = (agent, rollout)
-        return agent, rollout
+        name = f"agent-{index:03d}"
+        program = self._earlier.program(f"{self._desk.run}/{name}")
+        rollout = Rollout(name, program, self._plan.task_of(index).instance_id, self._plan.kind, index=index)
+        return self._agent(rollout), rollout
+
+    def _agent(self, rollout: Rollout) -> Worker:
+        plan = self._plan
+        return AGENTS[plan.workload.kind](self._desk, plan.workload, plan.task_of(rollout.index), rollout)
+
+    def _prepare_those_that_come(self) -> None:
+        """Once every place is taken: until then whoever is next begins at once, and announces its own."""
+        shape = self._plan.shape
+        at_once = shape.ramp_s == 0 and shape.arrivals_per_min is None
+        if at_once and self._taken < self._plan.agents:
+            return
+        while len(self._coming) < self._plan.look_ahead and (found := self._make_next()) is not None:
+            found[0].prepare()
+            self._coming.append(found)
+
+    async def dismiss(self) -> None:
+        await asyncio.gather(*(agent.dismiss() for agent, _ in self._coming))
+        self._coming.clear()
 
     async def judge(self) -> None:
         """Judge what was handed in, a few at once."""
@@ -107,20 +178,23 @@ class TaskCrew:
             return
         judges = asyncio.Semaphore(JUDGES)
 
-        async def one(agent: TaskAgent[Any, Any], rollout: Rollout) -> None:
+        async def one(agent: Worker, rollout: Rollout) -> None:
             async with judges:
+                if self._desk.over():
+                    return
                 await agent.judge()
             self._progress.judged += 1
             self._store.append("rollouts", rollout.as_dict())
 
-        await asyncio.gather(*(one(agent, rollout) for agent, rollout in self._agents.values()))
+        # What an earlier sitting judged stays as it was judged.
+        await asyncio.gather(*(one(agent, r) for agent, r in self._agents.values() if r.resolved is None))
 
     def close(self) -> None:
         """Patches in SWE-bench's form, one prediction an instance: the first agent that submitted speaks for it."""
         if not kind_of(self._plan.workload).patches:
             return
         found: dict[str, dict[str, str]] = {}
-        for _place, (_agent, rollout) in sorted(self._agents.items()):
+        for _index, (_agent, rollout) in sorted(self._agents.items()):
             if rollout.status == "submitted":
                 found.setdefault(
                     rollout.instance_id,

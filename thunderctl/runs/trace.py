@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from thunderctl.agents.desk import Desk
 from thunderctl.agents.trace import ProgramRollout, TraceAgent
 from thunderctl.runs.driver import Progress
+from thunderctl.runs.resume import AT_FIRST, Earlier
+from thunderctl.runs.shape import Shape
 from thunderctl.runs.store import RunFolder
 from thunderctl.traces.trace import Start, Trace, TraceProgram, Work, count_steps
 
@@ -27,6 +30,9 @@ class TracePlan:
     duration_s: float | None = None
     start: Start = "fresh"
     seed: int = 0
+    shape: Shape = Shape()
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    """How its programs were chosen from the file's, for the manifest."""
 
     @property
     def kind(self) -> str:
@@ -61,6 +67,8 @@ class TracePlan:
     def about(self) -> dict[str, Any]:
         return {
             "workload": self.trace.name,
+            "duration_s": self.duration_s,
+            "selection": dict(self.selection),
             "tasks_are": f"of trace {self.trace.name} (digest {self.trace.digest})",
             "trace": {
                 "name": self.trace.name,
@@ -73,30 +81,36 @@ class TracePlan:
             },
         }
 
-    def crew(self, desk: Desk, store: RunFolder, progress: Progress) -> TraceCrew:
-        return TraceCrew(self, desk)
+    def crew(self, desk: Desk, store: RunFolder, progress: Progress, earlier: Earlier = AT_FIRST) -> TraceCrew:
+        return TraceCrew(self, desk, earlier)
 
 
 class TraceCrew:
     """Agents that take the next program when they are done with one."""
 
-    def __init__(self, plan: TracePlan, desk: Desk) -> None:
-        self._work = plan.work()
+    def __init__(self, plan: TracePlan, desk: Desk, earlier: Earlier = AT_FIRST) -> None:
+        work = plan.work()
         self._desk = desk
+        self._earlier = earlier
+        self._left = (found for found in enumerate(iter(work.take, None)) if found[0] not in earlier.done)
 
     async def begin(self) -> None:
         """Nobody needs anything."""
 
     def next_agent(self, place: int) -> tuple[TraceAgent, ProgramRollout] | None:
-        assignment = self._work.take()
-        if assignment is None:
+        found = next(self._left, None)
+        if found is None:
             return None
-        run = self._desk.run
+        index, assignment = found
+        program = self._earlier.program(f"{self._desk.run}/{assignment.id}")
         rollout = ProgramRollout(
-            f"agent-{place:03d}", f"{run}/{assignment.id}", assignment.program.id, assignment.first_step
+            f"agent-{place:03d}", program, assignment.program.id, assignment.first_step, index=index
         )
         agent = TraceAgent(self._desk, assignment, rollout)
         return agent, rollout
+
+    async def dismiss(self) -> None:
+        """Nothing was prepared."""
 
     async def judge(self) -> None:
         """Nothing was written that could be right or wrong."""

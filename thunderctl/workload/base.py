@@ -48,6 +48,10 @@ class Workload(Section):
     limits: LoopLimits = LoopLimits()  # type: ignore[call-arg]
     environment: WorkloadEnvironment = WorkloadEnvironment()  # type: ignore[call-arg]
 
+    def about(self, kind: str) -> dict[str, Any]:
+        """What the manifest of a run of this ``kind`` (``live`` or ``replay``) tells beside that."""
+        return {}
+
 
 class TaskFile(Section):
     """``task.yaml`` of a bundled task. Each kind adds what it asks and how it is judged."""
@@ -74,6 +78,8 @@ class Task:
     """Folder that is copied into the environment before the agent starts."""
     hidden: Path | None = None
     """Folder that is copied over that to judge the submission."""
+    gold: Path | None = None
+    """A submission that is right, as a file."""
     trajectory: list[RecordedStep] | None = None
     """The recorded steps; ``None``: this task cannot be replayed."""
 

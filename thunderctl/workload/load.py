@@ -31,14 +31,19 @@ def find_workload(name_or_path: str) -> Path:
     return folder
 
 
-def load_workload(folder: Path) -> Workload:
-    """``workload.yaml``, as its kind has it."""
+def kind_in(folder: Path) -> str:
+    """The kind that a ``workload.yaml`` names; ``WorkloadError`` if there is none of that name."""
     file = folder / "workload.yaml"
     value = read_yaml(file)
     kind = value.get("kind") if isinstance(value, dict) else None
     if kind not in KINDS:
         raise WorkloadError(f"{file}: kind: {kind!r} is none", hint=f"kinds: {', '.join(KINDS)}")
-    return read_section(KINDS[kind].workload, file)
+    return str(kind)
+
+
+def load_workload(folder: Path) -> Workload:
+    """``workload.yaml``, as its kind has it."""
+    return read_section(KINDS[kind_in(folder)].workload, folder / "workload.yaml")
 
 
 def kind_of(workload: Workload) -> Kind:
