@@ -79,6 +79,11 @@ def test_a_run_that_is_killed_again_and_again_comes_to_its_end(stage: Stage, see
     kill_and_resume(stage, [dice.randint(0, 4) for _ in range(4)])
 
 
+def wait_for_manifest(stage: Stage, running: subprocess.Popen[str]) -> None:
+    until(lambda: bool(list(stage.cli.home.glob("runs/*/manifest.json"))) or running.poll() is not None, 60)
+    assert running.poll() is None, running.communicate()[1]
+
+
 def wait_for_steps(stage: Stage, running: subprocess.Popen[str], count: int) -> None:
     until(lambda: len(stage.lines("steps")) >= count or running.poll() is not None, 60)
 
@@ -89,7 +94,7 @@ def kill_and_resume(stage: Stage, kills: list[int]) -> None:
     asked = ["run", "swebench", "--agents", "2", "--tasks", "6", "--max-steps", "3", "--no-judge", "-p", stage.profile]
     for steps in kills:
         running = cli.start(*asked)
-        until(lambda: bool(stage.runs()) and (stage.runs()[-1] / "manifest.json").exists(), 60)
+        wait_for_manifest(stage, running)
         before = len(stage.lines("steps"))
         wait_for_steps(stage, running, before + steps)
         running.kill()

@@ -26,8 +26,8 @@ from thunderctl.core import events as ev
 from thunderctl.core.policies import make_policy
 from thunderctl.core.scheduler import Scheduler
 from thunderctl.daemon import tracing
-from thunderctl.daemon.tracing import Tracing
 from thunderctl.daemon.shell import Shell
+from thunderctl.daemon.tracing import Tracing
 
 
 class Traced:

@@ -51,7 +51,8 @@ def rollouts(draw: st.DrawFn, agent: str, status: str) -> dict[str, Any]:
         "resolved": draw(st.sampled_from([True, False, None])), "drifted": draw(st.integers(0, 3)),
         "parts": draw(st.dictionaries(st.sampled_from(["tests", "score"]), st.booleans() | small)),
         "models": draw(st.dictionaries(models, st.fixed_dictionaries({
-            "calls": tokens, "prompt_tokens": tokens, "output_tokens": tokens, "cost_usd": small, "answered": st.integers(0, 1),
+            "calls": tokens, "prompt_tokens": tokens, "output_tokens": tokens, "cost_usd": small,
+            "answered": st.integers(0, 1),
         }), max_size=2)),
     }  # fmt: skip
 

@@ -24,24 +24,25 @@ SCHEMAS: list[dict[str, Any]] = [
     _tool(
         "bash",
         "Run a command line in bash, at the top of the repository. Every call has a shell of its own: directory "
-        "changes, variables and background processes do not outlast it. Nothing can be typed into a running program, so "
-        "start none that waits for keys, and keep pagers out of the way. Standard output and error come back together "
-        "with the exit code; if they are long, the middle is left out, so narrow down what you print (head, grep -n, sed -n). A "
-        "command that runs for too long is ended with everything it started. Use this tool to search, to run tests and "
-        "to work with git; to look at files and change them, edit_file is the safer way.",
+        "changes, variables and background processes do not outlast it. Nothing can be typed into a running "
+        "program, so start none that waits for keys, and keep pagers out of the way. Standard output and error "
+        "come back together with the exit code; if they are long, the middle is left out, so narrow down what you"
+        " print (head, grep -n, sed -n). A command that runs for too long is ended with everything it started. "
+        "Use this tool to search, to run tests and to work with git; to look at files and change them, edit_file "
+        "is the safer way.",
         ["command"],
         command={"type": "string", "description": "What to run; several lines and here-documents are fine."},
     ),
     _tool(
         "edit_file",
         "Look at files and change them. Paths are relative to the top of the repository, or absolute. Actions: "
-        "`view` shows a file with numbered lines, all of it or only `lines`, or what is in a folder, two levels deep. "
-        "`create` makes a new file out of `text`; it refuses if there is one already. `replace` puts `new` in "
-        "the place of `old`, which must occur in the file exactly once, letter for letter with all blanks and line breaks: take "
-        "in enough neighbouring lines to make it unique, and leave out the line numbers that view adds. `insert` puts "
-        "`text` as lines of its own after line number `after`. `undo` takes back the last change that this tool made "
-        "to the file, and may be called several times. After a change you are shown its surroundings: check "
-        "indentation and neighbouring lines before you go on.",
+        "`view` shows a file with numbered lines, all of it or only `lines`, or what is in a folder, two levels "
+        "deep. `create` makes a new file out of `text`; it refuses if there is one already. `replace` puts `new` "
+        "in the place of `old`, which must occur in the file exactly once, letter for letter with all blanks and "
+        "line breaks: take in enough neighbouring lines to make it unique, and leave out the line numbers that "
+        "view adds. `insert` puts `text` as lines of its own after line number `after`. `undo` takes back the "
+        "last change that this tool made to the file, and may be called several times. After a change you are "
+        "shown its surroundings: check indentation and neighbouring lines before you go on.",
         ["action", "path"],
         action={"type": "string", "enum": ["view", "create", "replace", "insert", "undo"]},
         path={"type": "string", "description": "File or folder."},
@@ -57,26 +58,27 @@ SCHEMAS: list[dict[str, Any]] = [
     ),
     _tool(
         "python",
-        "Run a cell in a Python process that stays alive between calls: imports, variables and functions of earlier "
-        "cells are still there. It starts at the top of the repository, whose packages can be imported. What the cell "
-        "prints comes back, and the value of its last line if that is an expression; an exception comes back as a "
-        "traceback and leaves the variables of the process as they are. Modules that are imported already are not read "
-        "again when you change their files: use importlib.reload, or check the change with a fresh process in bash.",
+        "Run a cell in a Python process that stays alive between calls: imports, variables and functions of "
+        "earlier cells are still there. It starts at the top of the repository, whose packages can be imported. "
+        "What the cell prints comes back, and the value of its last line if that is an expression; an exception "
+        "comes back as a traceback and leaves the variables of the process as they are. Modules that are imported"
+        " already are not read again when you change their files: use importlib.reload, or check the change with "
+        "a fresh process in bash.",
         ["code"],
         code={"type": "string", "description": "Source of the cell."},
     ),
     _tool(
         "think",
-        "Write down a longer thought: weigh explanations against what you have seen, plan a change, or list what is "
-        "left to check. Nothing is run and nothing new is learnt by it; it only keeps the thought in view.",
+        "Write down a longer thought: weigh explanations against what you have seen, plan a change, or list what "
+        "is left to check. Nothing is run and nothing new is learnt by it; it only keeps the thought in view.",
         ["thought"],
         thought={"type": "string"},
     ),
     _tool(
         "finish",
-        "Hand in the repository as it stands and end the task; nothing can be done afterwards. Call it only when the "
-        "change is complete, the tests pass and files that you made for yourself are removed. The difference to the "
-        "state that you found is what will be judged.",
+        "Hand in the repository as it stands and end the task; nothing can be done afterwards. Call it only when "
+        "the change is complete, the tests pass and files that you made for yourself are removed. The difference "
+        "to the state that you found is what will be judged.",
         ["message"],
         message={"type": "string", "description": "What was wrong and what was changed, in a few sentences."},
     ),

@@ -30,6 +30,7 @@ from thunderctl.cli import (
     simulate,
     top,
     trace,
+    workload,
 )
 from thunderctl.cli.show import print_error
 from thunderctl.errors import ExitCode, PreflightError, ThunderError
@@ -79,6 +80,7 @@ app.command("doctor")(doctor.doctor)
 app.command("docs")(docs.docs)
 app.add_typer(trace.app, name="trace")
 app.add_typer(metrics.app, name="metrics")
+app.add_typer(workload.app, name="workload")
 bench.app.command("gateway")(bench_gateway.gateway)
 bench.app.command("environments")(bench_environments.environments)
 app.add_typer(bench.app, name="bench")
@@ -87,7 +89,7 @@ app.add_typer(engine.app, name="engine")
 app.add_typer(env.app, name="env")
 
 PANELS = {
-    "Run agents, and see what came of it": ("run", "rollout", "compare", "report", "evaluate"),
+    "Run agents, and see what came of it": ("run", "compare", "workload", "report", "evaluate"),
     "The node that they run on": ("up", "down", "status", "top", "ps", "logs", "explain", "env", "metrics"),
     "Without GPUs, and before a run": ("simulate", "plan", "calibrate", "trace", "bench"),
     "This machine": ("doctor", "gc", "profile", "engine", "docs"),

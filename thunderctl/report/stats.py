@@ -11,6 +11,8 @@ Definitions, once and for all:
 - *unused*: KV capacity × window that no program's call or resting context was booked for;
 - *imbalance*: at each sampling, the fullest worker less the emptiest one, each as booked tokens ÷ its capacity; mean
   and maximum over the samplings that saw at least two workers;
+- *driver*: what the process that runs the agents cost and by how much its event loop lagged, as it measured itself; the
+  daemon's answer is the round trip of ``/health``;
 - *host lag*: seconds by which an emulated engine came too late because its host could not keep pace ÷ emulated seconds
   between the first and the last sample. Above 5% the host shows in the figures;
 - *disk without collection*: computed, see ``report/disk.py``;
@@ -156,6 +158,8 @@ def summarise(run: RunRecords) -> dict[str, Any]:
         "roles": manifest.get("roles", {}),
         "rows_refused": len(manifest.get("rows_refused", ())),
         "evaluation": manifest.get("evaluation"),
+        "driver": manifest.get("driver"),
+        "sittings": len(manifest.get("sittings", ())) + 1,
         "errors": work.errors_of(manifest, profile, rollouts),
         "window_s": window,
         "throughput": {

@@ -159,7 +159,17 @@ def _scheduling(s: dict[str, Any]) -> list[Row]:
             f"{sched['pauses']} pauses, {sched['restores']} restores "
             f"({sched['forced_restores']} forced, {sched['migrations']} to another worker)",
         ),
+        *_driver(s["driver"]),
     ]
+
+
+def _driver(driver: dict[str, float] | None) -> list[Row]:
+    """Nothing for simulations, and for runs that were stored before drivers measured themselves."""
+    if not driver:
+        return []
+    lag = f"lag {seconds(driver['lag_mean_s'])} mean, {seconds(driver['lag_p99_s'])} p99"
+    cost = f"{driver['cpu_ms_per_call']:.2f} ms of CPU a call"
+    return [("driver", f"{lag}; {cost}; the daemon answered in {seconds(driver['daemon_answer_p50_s'])} (median)")]
 
 
 def _tool_time(s: dict[str, Any]) -> Row:
@@ -219,6 +229,8 @@ def notes(s: dict[str, Any]) -> tuple[list[str], list[str]]:
     if not s["complete"]:
         how = f" ({s['ended']})" if s["ended"] else ""
         warnings.append(f"this run did not end by itself{how}: figures cover what was stored")
+    if s["sittings"] > 1:
+        plain.append(f"resumed: done in {s['sittings']} sittings; the engines' own figures are of the last")
     if errors["limit"] is not None and errors["share"] > errors["limit"]:
         warnings.append(f"{errors['failed']} programs failed, more than the {percent(errors['limit'])} that it allows")
     return plain, warnings

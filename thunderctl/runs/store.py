@@ -6,6 +6,10 @@
     steps.jsonl          one line a step, with its text
     decisions.jsonl      what the scheduler decided
     samples.jsonl        the engines' own metrics and the ledger, every two seconds
+    driver.jsonl         how far the driver lagged, what it cost, how soon the daemon answered, sampled
+    superseded.jsonl     after --resume: rollouts and steps that were done again
+    samples-N.jsonl      after --resume: samples of sitting N; engines' counters begin anew with a node
+    evaluation/          what the official evaluation of patches said
     disk.jsonl           disk used by environments, sampled
     preds.json           patches in the form that SWE-bench's evaluation takes
     summary.json         the report's figures; computed from the files above

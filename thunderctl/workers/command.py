@@ -26,6 +26,9 @@ FORBIDDEN_ENVIRONMENT = ("VLLM_SERVER_DEV_MODE",)
 SMALL_CONTEXT = 65536
 """``max_position_embeddings`` of the small model (``inside/make_small_model.py``)."""
 
+SMALL_TOOL_PARSER = "hermes"
+"""Tool calls as the small model's chat template writes them: JSON between ``<tool_call>`` tags."""
+
 # Without a block size of its own a server chooses one, and kv_tokens could not be turned into blocks.
 _BLOCK_SIZE = {"cpu": 32, "cuda": 16}
 
@@ -117,8 +120,9 @@ def _serving_arguments(profile: Profile, port: int) -> list[str]:
     arguments = ["--served-model-name", profile.served_name, "--host", HOST, "--port", str(port)]
     # Exact cache hits per call, which the scheduler accounts with; and no log line per probe and call.
     arguments += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
-    if profile.model.tool_call_parser:
-        arguments += ["--enable-auto-tool-choice", "--tool-call-parser", profile.model.tool_call_parser]
+    parser = profile.model.tool_call_parser or (SMALL_TOOL_PARSER if profile.model.source == "small" else None)
+    if parser:
+        arguments += ["--enable-auto-tool-choice", "--tool-call-parser", parser]
     if profile.model.reasoning_parser:
         arguments += ["--reasoning-parser", profile.model.reasoning_parser]
     if _in_one_process(profile):
