@@ -1,0 +1,5 @@
+"""The one error that queries raise."""
+
+
+class QueryError(ValueError):
+    """A query that cannot be understood or carried out."""
