@@ -192,9 +192,7 @@ class Driver:
         self._earlier = earlier
         self._lasts = min((x for x in (plan.duration_s, plan.shape.max_duration_s) if x is not None), default=None)
         on_the_wall = None if self._lasts is None else self._lasts * time_scale
-        self.progress = Progress(
-            plan.agents, plan.total_steps, on_the_wall, name=plan.name, kind=plan.kind
-        )
+        self.progress = Progress(plan.agents, plan.total_steps, on_the_wall, name=plan.name, kind=plan.kind)
         self.progress.began -= earlier.clock_s * time_scale
         desk = Desk(client, store.id, self._clock, self._noted, time_scale, lambda: self._over.is_set())
         self._crew = plan.crew(desk, store, self.progress, earlier)
@@ -390,10 +388,6 @@ class Driver:
             await asyncio.sleep(COLLECT_S)
             with contextlib.suppress(ThunderError):  # the agents themselves notice a daemon that is gone
                 await self._collect()
-            asked = time.monotonic()
-            with contextlib.suppress(ThunderError):
-                await self._client.health()
-                self._pulse.daemon_answered(time.monotonic() - asked)
             self._store.append("driver", {"at": round(self._clock(), 3), **self._pulse.since_last_time()})
 
     async def _collect(self, *, now: bool = False) -> None:
@@ -407,7 +401,9 @@ class Driver:
                 self._store.append(name, {**record, "at": round((record["at"] - began) / self._time_scale, 3)})
         self.progress.disk = disk = await self._client.disk()
         self._store.append("disk", {"at": round(self._clock(), 3), **disk})
+        asked = time.monotonic()
         self.progress.health = await self._client.health()
+        self._pulse.daemon_answered(time.monotonic() - asked)
 
 
 def redacted(argv: list[str]) -> list[str]:
