@@ -53,6 +53,26 @@ class Workload(Section):
         return {}
 
 
+class ConversationPrompts(Section):
+    """Texts of a conversation with one action an answer; ``{{name}}`` is replaced."""
+
+    system: str
+    instance: str
+    """``{{tag}}`` (a line that no other agent has), and what the kind tells of the task."""
+    observation: str
+    """``{{returncode}}`` and ``{{output}}``."""
+    format_error: str
+    """``{{found}}``: how many actions the answer had."""
+    timeout: str
+    """``{{seconds}}`` and ``{{output}}``."""
+
+
+class Conversation(Workload):
+    """A workload whose agents talk in plain text (``agents/conversation.py``)."""
+
+    prompts: ConversationPrompts
+
+
 class TaskFile(Section):
     """``task.yaml`` of a bundled task. Each kind adds what it asks and how it is judged."""
 

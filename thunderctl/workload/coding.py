@@ -13,8 +13,8 @@ from pydantic_core import PydanticCustomError
 
 from thunderctl import paths
 from thunderctl.errors import WorkloadError
-from thunderctl.workload.base import Task, TaskFile, Workload, common_parts, read_task_file
-from thunderctl.workload.files import RecordedStep, Section, explain, read_trajectory
+from thunderctl.workload.base import Conversation, Task, TaskFile, common_parts, read_task_file
+from thunderctl.workload.files import RecordedStep, explain, read_trajectory
 from thunderctl.workload.rows import Rows, load_rows
 
 OFFICIAL = "sweb.eval."
@@ -24,24 +24,8 @@ TEST_ID = re.compile(r"[\w./+-]+\.py::.+|[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _MADE_HERE = ("build:", "import:")
 
 
-class Prompts(Section):
-    """Texts of the loop; ``{{name}}`` is replaced."""
-
-    system: str
-    instance: str
-    """``{{tag}}`` (a line that no other agent has) and ``{{task}}``."""
-    observation: str
-    """``{{returncode}}`` and ``{{output}}``."""
-    format_error: str
-    """``{{found}}``: how many commands the answer had."""
-    timeout: str
-    """``{{seconds}}`` and ``{{output}}``."""
-
-
-class CodingWorkload(Workload):
-    """``workload.yaml`` of kind ``coding``."""
-
-    prompts: Prompts
+class CodingWorkload(Conversation):
+    """``workload.yaml`` of kind ``coding``; of the task its prompt tells ``{{task}}``."""
 
 
 class CodingTaskFile(TaskFile):

@@ -14,8 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from thunderctl import paths
 from thunderctl.errors import UsageError, WorkloadError
-from thunderctl.workload.base import LoopLimits, Task, TaskFile, Workload, common_parts, read_task_file
-from thunderctl.workload.files import Section, explain, folder_inside
+from thunderctl.workload.base import (
+    Conversation,
+    ConversationPrompts,
+    LoopLimits,
+    Task,
+    TaskFile,
+    common_parts,
+    read_task_file,
+)
+from thunderctl.workload.files import explain, folder_inside
 from thunderctl.workload.rows import READERS, Rows, load_rows
 
 CHECK = "check.py"
@@ -27,19 +35,10 @@ NEEDS_A_MODEL = "gpt4_visual_judge"
 """Evaluation scripts of the benchmark that import this ask a model on the network about a figure."""
 
 
-class Prompts(Section):
-    """Texts of the loop; ``{{name}}`` is replaced."""
+class Prompts(ConversationPrompts):
+    """Of the task ``instance`` tells ``{{task}}``, ``{{domain_knowledge}}``, ``{{dataset_folder_tree}}``,
+    ``{{dataset_preview}}`` and ``{{output_fname}}``."""
 
-    system: str
-    instance: str
-    """``{{tag}}`` (a line that no other agent has), ``{{task}}``, ``{{domain_knowledge}}``,
-    ``{{dataset_folder_tree}}``, ``{{dataset_preview}}`` and ``{{output_fname}}``."""
-    observation: str
-    """``{{returncode}}`` and ``{{output}}``."""
-    timeout: str
-    """``{{seconds}}`` and ``{{output}}``."""
-    format_error: str
-    """``{{found}}``: how many actions the answer had."""
     no_program: str
     """After a submission without a program."""
 
@@ -53,7 +52,7 @@ class ScienceLimits(LoopLimits):
     """Longest run of the submitted program, and of its check, when it is judged."""
 
 
-class ScienceWorkload(Workload):
+class ScienceWorkload(Conversation):
     """``workload.yaml`` of kind ``science``."""
 
     prompts: Prompts
