@@ -96,6 +96,17 @@ async def test_commands_of_one_environment_run_side_by_side_and_count_as_one_tim
     assert [kind for kind in told if kind.startswith("tool")] == ["tool_started", "tool_finished"]
 
 
+async def test_a_command_in_the_background_is_no_tool_and_lets_others_start_and_end(make_manager: MakeManager) -> None:
+    told: list[str] = []
+    manager = await make_manager(on_event=lambda kind, lease: told.append(kind))
+    lease = await manager.request("p", "r", EnvironmentSpec())
+    serving = asyncio.create_task(manager.execute(lease.id, "until test -e over; do sleep 0.02; done", background=True))
+    for command in ("true", "touch over"):
+        assert (await manager.execute(lease.id, command)).returncode == 0
+    assert (await serving).returncode == 0
+    assert [kind for kind in told if kind.startswith("tool")] == ["tool_started", "tool_finished"] * 2
+
+
 async def test_an_announced_environment_is_prepared_when_somebody_says_so_or_uses_it(make_manager: MakeManager) -> None:
     manager = await make_manager()
     first, second = (manager.announce(name, "r", EnvironmentSpec()) for name in ("p", "q"))

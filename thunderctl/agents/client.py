@@ -239,8 +239,11 @@ class DaemonClient:
         """The run has ended: nothing more is kept ready for it, and images that nobody needs may go."""
         await self._send("POST", "/runs/over", {"run": run})
 
-    async def execute(self, lease: Lease, command: str, timeout_s: float | None = None) -> ToolResult:
-        body = {"command": command, "timeout_s": timeout_s}
+    async def execute(
+        self, lease: Lease, command: str, timeout_s: float | None = None, *, background: bool = False
+    ) -> ToolResult:
+        """Run a command in the environment. ``background``: it serves others and is no tool that starts and ends."""
+        body = {"command": command, "timeout_s": timeout_s, "background": background}
         answer, _, _ = await self._send("POST", f"/environments/{lease.id}/exec", body, repeatable=False)
         return ToolResult(**answer)
 

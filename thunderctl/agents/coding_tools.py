@@ -52,15 +52,18 @@ class CodingToolsAgent(TaskAgent[CodingToolsWorkload, CodingTask]):
                 continue
             silent = 0
             runs: list[ToolRun] = []
+            told: list[str] = []
             for call in calls:
                 observation, ran = await self._carry_out(tools, call)
                 messages.append({"role": "tool", "tool_call_id": call.id, "content": observation})
+                told.append(observation)
                 runs += [ran] if ran is not None else []
                 if ran is not None and ran.tool == "finish" and not ran.result.returncode:
                     self._rollout.submission = ran.result.output
                     break
-            told = "\n".join(m["content"] for m in messages if m.get("tool_call_id") in {c.id for c in calls})
-            self.note(began, answer, told, together(runs), tool_calls=[c.name for c in calls], tool=calls[0].name)
+            self.note(
+                began, answer, "\n".join(told), together(runs), tool_calls=[c.name for c in calls], tool=calls[0].name
+            )
             if runs and runs[-1].tool == "finish" and not runs[-1].result.returncode:
                 return "submitted"
         return "step limit"

@@ -88,7 +88,7 @@ class Toolbox:
             told = "(The Python process had ended; this is a new one, without earlier variables.)\n"
         if self._process is None:
             self._process = asyncio.create_task(
-                self._client.execute(self._lease, f"{PLACE}/cell serve", timeout_s=PROCESS_S)
+                self._client.execute(self._lease, f"{PLACE}/cell serve", timeout_s=PROCESS_S, background=True)
             )
         result = await self._bash(f"{PLACE}/cell run {CELL_S} {payload}")
         if result.timed_out or result.returncode == NO_PROCESS:

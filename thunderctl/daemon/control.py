@@ -89,6 +89,8 @@ class ExecBody(pydantic.BaseModel):
 
     command: str
     timeout_s: float | None = pydantic.Field(None, gt=0)
+    background: bool = False
+    """It serves other commands and is no tool by itself: its end does not say that a model call is near."""
 
 
 class FilesBody(pydantic.BaseModel):
@@ -316,8 +318,9 @@ class Control:
         began = time.monotonic()
         await environments.ready(lease)
         waited = time.monotonic() - began
-        self._node.tools_to_come[lease] = tool_name(body.command)
-        result = await environments.execute(lease, body.command, body.timeout_s)
+        if not body.background:
+            self._node.tools_to_come[lease] = tool_name(body.command)
+        result = await environments.execute(lease, body.command, body.timeout_s, background=body.background)
         prepared = environments.seconds_to_prepare(lease)
         return web.json_response({**asdict(result), "waited_s": waited, "prepared_s": prepared})
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -194,16 +194,28 @@ class EnvironmentManager:
         return at["ready"] - at["preparing"] if "ready" in at and "preparing" in at else 0.0
 
     async def execute(
-        self, lease_id: str, command: str, timeout_s: float | None = None, env: Mapping[str, str] | None = None
+        self,
+        lease_id: str,
+        command: str,
+        timeout_s: float | None = None,
+        env: Mapping[str, str] | None = None,
+        *,
+        background: bool = False,
     ) -> ExecResult:
         """Run ``command`` as soon as the environment is ready; its deadline is ``timeout_s``, else the spec's.
 
-        Cancelled, the command is killed.
+        Cancelled, the command is killed. ``background``: it serves others and is no tool that starts and ends.
         """
         await self.ready(lease_id)
         lease, wanted = self._usable(lease_id)
         deadline = wanted.limits.exec_timeout_s if timeout_s is None else timeout_s
-        return await self._tracked(lease_id, self._execute(lease, wanted, command, deadline, env or {}))
+        if lease.state == "ready":
+            lease = self._moved(lease_id, "in_use")
+
+        async def run() -> ExecResult:
+            return await self.backend.exec(lease, wanted, command, deadline, env or {})
+
+        return await self._tracked(lease_id, run() if background else self._execute(lease, run))
 
     async def put_files(self, lease_id: str, contents: Mapping[str, bytes]) -> None:
         """Write files below the working directory; a path that leaves it is refused."""
@@ -372,17 +384,14 @@ class EnvironmentManager:
         if lease is not None and lease.active and lease_id in self._wanted:
             self._background.spawn(self._give_up(lease_id, why))
 
-    async def _execute(
-        self, lease: Lease, wanted: Wanted, command: str, timeout_s: float, env: Mapping[str, str]
-    ) -> ExecResult:
-        if self._ledger.get(lease.id).state == "ready":
-            lease = self._moved(lease.id, "in_use")
+    async def _execute(self, lease: Lease, run: Callable[[], Awaitable[ExecResult]]) -> ExecResult:
+        """Run a command of the program's, and say when its tools start and end."""
         before = self._commands.get(lease.id, 0)
         self._commands[lease.id] = before + 1
         if before == 0:
             self._on_event("tool_started", lease)
         try:
-            return await self.backend.exec(lease, wanted, command, timeout_s, env)
+            return await run()
         finally:
             self._commands[lease.id] -= 1
             if not self._commands[lease.id]:

@@ -73,8 +73,11 @@ class Rehearsal(DaemonClient):
         lease = await self.manager.request(program, run, spec) if wait else self.manager.announce(program, run, spec)
         return Lease(lease.id, time.monotonic() - began)
 
-    async def execute(self, lease: Lease, command: str, timeout_s: float | None = None) -> ToolResult:
-        return ToolResult(**asdict(await self.manager.execute(lease.id, command, timeout_s)))
+    async def execute(
+        self, lease: Lease, command: str, timeout_s: float | None = None, *, background: bool = False
+    ) -> ToolResult:
+        done = await self.manager.execute(lease.id, command, timeout_s, background=background)
+        return ToolResult(**asdict(done))
 
     async def put_files(self, lease: Lease, files: dict[str, bytes]) -> None:
         await self.manager.put_files(lease.id, files)
