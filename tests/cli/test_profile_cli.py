@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from thunderctl.cli import main
 from thunderctl.cli.profile import app
 from thunderctl.errors import ProfileError
 from thunderctl.profile_files import load_profile
@@ -143,7 +144,7 @@ def test_validate_wants_at_least_one_profile() -> None:
 
 @pytest.mark.parametrize("command", ["list", "show", "validate"])
 def test_help_has_examples_on_lines_of_their_own(command: str) -> None:
-    result = runner.invoke(app, [command, "--help"])
+    result = runner.invoke(main.app, ["profile", command, "--help"])
     assert result.exit_code == 0
     lines = [line.strip() for line in result.stdout.splitlines()]
     assert any(line.startswith(f"thunderctl profile {command}") for line in lines)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from thunderctl.cli import main
 from thunderctl.cli.run import Asked, Start, make_plan
 from thunderctl.cli.trace import app
 from thunderctl.errors import PreflightError, ThunderError, UsageError, WorkloadError
@@ -101,7 +102,7 @@ def test_an_unknown_kind_or_form_names_the_known_ones() -> None:
 
 @pytest.mark.parametrize("command", ["import", "stats", "synth", "list"])
 def test_help_has_examples_on_lines_of_their_own(command: str) -> None:
-    result = runner.invoke(app, [command, "--help"])
+    result = runner.invoke(main.app, ["trace", command, "--help"])
     assert result.exit_code == 0
     lines = [line.strip() for line in result.stdout.splitlines()]
     assert any(line.startswith(f"thunderctl trace {command}") for line in lines)

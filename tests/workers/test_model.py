@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,9 @@ def test_an_interpreter_without_a_tokenizer_trainer_is_an_error_that_says_what_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THUNDERCTL_CACHE", str(tmp_path))
+    venv.create(tmp_path / "bare")
     with pytest.raises(EngineError, match="could not make the small model") as caught:
-        ensure_small_model(Path(sys.executable))
+        ensure_small_model(tmp_path / "bare" / "bin" / "python")
     assert "tokenizers" in caught.value.details[-1]
     assert "engine remove" in (caught.value.hint or "")
     with pytest.raises(EngineError, match="cannot be run"):

@@ -161,6 +161,7 @@ def record_command(
     Examples:
 
         thunderctl workload record ./mine
+        thunderctl workload record ./mine --filter 'parser__*' --backend local
     """
     workload, tasks = _load(name, pattern, part)
     found = _record(workload, tasks, _settings(backend))
@@ -187,8 +188,7 @@ def new_command(
     Examples:
 
         thunderctl workload new ./mine --kind coding
-        thunderctl workload validate ./mine
-        thunderctl run ./mine --agents 4
+        thunderctl workload new ./lab-questions --kind routing
     """
     source = new_workload(folder, kind)
     if as_json:
