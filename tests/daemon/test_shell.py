@@ -110,6 +110,9 @@ class Recorder:
     def append(self, event: ev.Event, at: float) -> None:
         self._history.append((at, event))
 
+    def flush(self) -> None:
+        """It is all in memory."""
+
 
 async def test_events_are_on_disk_before_the_loop_turns_again(tmp_path: Path) -> None:
     shell = a_shell(tmp_path)

@@ -31,6 +31,8 @@ UNSCHEDULED = ("/v1/messages/count_tokens", "/tokenize", "/detokenize")
 PROGRESS_EVERY = 32
 """Streamed tokens between two progress events."""
 OVERLOAD_RETRY_S = 5.0
+Answered = Callable[[Usage | None], None]
+"""Told once that an answer is over, with its usage, or ``None`` if it was no complete one."""
 CALL_HEADER = "X-Thunderctl-Call"
 """A client's own name for a call: the same in every attempt, so that one that was answered is not counted twice."""
 
@@ -116,6 +118,15 @@ class Gateway:
         )
         ended = False
         failure: ConnectionFailed | None = None
+
+        def answered(usage: Usage | None) -> None:
+            nonlocal ended
+            ended = True
+            if usage is None:
+                shell.end_failed(call)
+            else:
+                shell.end_finished(call, forward.size, usage.prompt_tokens, usage.cached_tokens, usage.output_tokens)
+
         try:
             if who.docker_ids:
                 shell.register_containers(program, who.docker_ids)
@@ -144,15 +155,7 @@ class Gateway:
                     "X-Thunderctl-Worker": admitted.worker,
                     "X-Thunderctl-Held-Ms": f"{admitted.waited_s * shell.time_scale * 1000:.1f}",
                 }
-                response, usage = await self._relay(request, forward, answer, extra, call)
-                ended = True
-                if usage is None:
-                    shell.end_failed(call)
-                else:
-                    shell.end_finished(
-                        call, forward.size, usage.prompt_tokens, usage.cached_tokens, usage.output_tokens
-                    )
-                return response
+                return await self._relay(request, forward, answer, extra, call, answered)
             ended = True
             shell.end_failed(call)
             attempts = self._spec.retries + 1
@@ -170,8 +173,7 @@ class Gateway:
                 if refused.begun:
                     return error(502, str(refused), "bad_gateway", 5)
                 continue
-            response, _usage = await self._relay(request, forward, answer, {}, None)
-            return response
+            return await self._relay(request, forward, answer, {}, None, lambda usage: None)
         return error(503, "no worker is up", "unavailable", 5)
 
     async def _relay(
@@ -181,8 +183,9 @@ class Gateway:
         answer: Answer,
         extra: dict[str, str],
         call: HeldCall | None,
-    ) -> tuple[web.StreamResponse, Usage | None]:
-        """Pass the worker's answer on, byte for byte. Returns its usage, ``None`` if it was no complete answer."""
+        answered: Answered,
+    ) -> web.StreamResponse:
+        """Pass the worker's answer on, byte for byte; ``answered`` is told before the last of them goes out."""
         headers = response_headers(answer)
         headers.update(extra)
         try:
@@ -190,10 +193,11 @@ class Gateway:
                 try:
                     data = await answer.read()
                 except ConnectionFailed:
-                    return error(502, "the worker broke off its answer", "bad_gateway", 5), None
-                usage = usage_of(data) if call is not None and answer.status == 200 else None
-                return web.Response(body=data, status=answer.status, headers=headers), usage
-            return await self._relay_stream(request, forward, answer, headers, call)
+                    answered(None)
+                    return error(502, "the worker broke off its answer", "bad_gateway", 5)
+                answered(usage_of(data) if call is not None and answer.status == 200 else None)
+                return web.Response(body=data, status=answer.status, headers=headers)
+            return await self._relay_stream(request, forward, answer, headers, call, answered)
         finally:
             answer.close()  # hanging up on an answer that is not complete makes the engine abort the request
 
@@ -204,7 +208,8 @@ class Gateway:
         answer: Answer,
         headers: CIMultiDict[str],
         call: HeldCall | None,
-    ) -> tuple[web.StreamResponse, Usage | None]:
+        answered: Answered,
+    ) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, headers=headers)
         await response.prepare(request)
         events = StreamReader(keep=forward.keep_usage)
@@ -224,8 +229,10 @@ class Gateway:
             # Half an answer is out already: cut the connection, so that nobody takes it for a whole one.
             if request.transport is not None:
                 request.transport.close()
-            return response, None
+            answered(None)
+            return response
+        answered(events.usage)
         if rest := events.rest():
             await response.write(rest)
         await response.write_eof()
-        return response, events.usage
+        return response

@@ -1,9 +1,9 @@
 """The event journal: every event the scheduler took in, in order, in the node's ``state.db`` (SQLite, WAL).
 
-Events of one turn of the event loop are committed together when it ends, so a SIGKILL loses at most what happened in
-the turn that it cut short. A commit costs 14 µs, and 1.8 µs for each event, and waits for no disk (the write-ahead
-log is synced by a thread, at checkpoints). What the scheduler decided is not stored: the same events give the same
-decisions (``replay``).
+Events of one turn of the event loop are committed together when it ends, and before an answer goes out, so a SIGKILL
+loses at most what happened in the turn that it cut short, and no step that its agent has seen. A commit costs 14 µs,
+and 1.8 µs for each event, and waits for no disk (the write-ahead log is synced by a thread, at checkpoints). What the
+scheduler decided is not stored: the same events give the same decisions (``replay``).
 """
 
 from __future__ import annotations

@@ -200,6 +200,8 @@ class Shell:
             self.submit(ev.CallCancelled(call.id))
         else:
             self.submit(ev.CallFinished(call.id, prompt, cached, output))
+        if self._journal is not None:
+            self._journal.flush()  # whoever has an answer may rely on it: a daemon that is killed now knows the step
 
     def end_failed(self, call: HeldCall) -> None:
         self._forget(call)
