@@ -14,6 +14,12 @@ from typing import Any
 
 import psutil
 
+PYTHON = os.environ.get("THUNDERCTL_TEST_ENGINE_PYTHON")
+ENGINE = ["-c", f"engine.python={PYTHON}"] if PYTHON else []
+"""Options of a command that starts a real engine."""
+LOCAL = [*ENGINE, "-c", "environments.backend=local"]
+"""The same, with tools in local folders."""
+
 
 @dataclass(frozen=True)
 class CommandLine:

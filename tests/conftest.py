@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.commandline import CommandLine
 from thunderctl.profile import Profile
 from thunderctl.workers.engine import EngineEnvironment, ensure_engine
 from thunderctl.workers.launch import Worker
@@ -19,6 +20,15 @@ from thunderctl.workers.model import ensure_small_model
 def pytest_configure() -> None:
     """Ctrl-C works in every test: what a shell starts in the background inherits SIGINT as ignored, children too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Iterator[CommandLine]:
+    """``thunderctl`` in a home of its own."""
+    line = CommandLine(tmp_path / "home")
+    yield line
+    for process in line.processes():  # only what a failed test left in its own home
+        process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import psutil
 import pytest
 
-from tests.commandline import CommandLine, until
+from tests.commandline import ENGINE, LOCAL, CommandLine, until
 from tests.report.recompute import differences
 from thunderctl.core.policies import make_policy
 from thunderctl.core.scheduler import Scheduler
@@ -23,18 +22,7 @@ from thunderctl.daemon import journal
 
 pytestmark = pytest.mark.engine
 
-PYTHON = os.environ.get("THUNDERCTL_TEST_ENGINE_PYTHON")
-ENGINE = ["-c", f"engine.python={PYTHON}"] if PYTHON else []
-LOCAL = [*ENGINE, "-c", "environments.backend=local"]
 QUICK = ["--task", "fieldpress__cut-in-quotes-1590", "--task", "stratum__double-dollar-0412"]
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    line = CommandLine(tmp_path / "home")
-    yield line
-    for process in line.processes():  # only what a failed test left in its own home
-        process.kill()
 
 
 def test_one_command_leads_from_nothing_to_a_report_that_its_folder_bears_out(cli: CommandLine) -> None:

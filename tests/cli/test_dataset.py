@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ from typing import Any
 import docker
 import pytest
 
-from tests.commandline import CommandLine
+from tests.bundled import bundled_task
+from tests.commandline import ENGINE, CommandLine
 from tests.official import swebench_python
 from thunderctl.cli.dataset import absolute, called, load_dataset
 from thunderctl.environments.docker import connect
@@ -22,28 +22,10 @@ from thunderctl.environments.images import BASE, Images
 from thunderctl.errors import WorkloadError
 from thunderctl.workload.coding import CodingTask
 from thunderctl.workload.kinds import KINDS
-from thunderctl.workload.load import find_workload, load_tasks, load_workload
 
-PYTHON = os.environ.get("THUNDERCTL_TEST_ENGINE_PYTHON")
-ENGINE = ["-c", f"engine.python={PYTHON}"] if PYTHON else []
 TASK = "fieldpress__cut-in-quotes-1590"
 IMAGE = "thunderctl-test/row:1"
 NOWHERE = "127.0.0.1:9/nobody/nothing:1"
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    line = CommandLine(tmp_path / "home")
-    yield line
-    for process in line.processes():  # only what a failed test left in its own home
-        process.kill()
-
-
-def bundled() -> CodingTask:
-    folder = find_workload("swebench")
-    (task,) = [each for each in load_tasks(folder, load_workload(folder)) if each.instance_id == TASK]
-    assert isinstance(task, CodingTask)
-    return task
 
 
 def test_patch(task: CodingTask, folder: Path) -> str:
@@ -89,7 +71,7 @@ def build(engine: docker.DockerClient, files: Path) -> None:
 @pytest.fixture
 def rows(tmp_path: Path) -> Iterator[Path]:
     """A good row, three that are none, and one whose image nobody has."""
-    task = bundled()
+    task = bundled_task(TASK)
     assert task.files is not None and task.folder is not None
     (tmp_path / "recorded.jsonl").write_bytes((task.folder / "trajectory.jsonl").read_bytes())
     row: dict[str, Any] = {
@@ -191,7 +173,10 @@ def test_rows_made_by_hand_run_in_an_image_built_here_and_bad_ones_stop_nothing(
     assert summary["kind"] == "replay" and summary["tasks_are"].startswith("official rows given by the user")
     ended = {r["instance_id"]: r for r in map(json.loads, (folder / "rollouts.jsonl").read_text().splitlines())}
     assert NOWHERE in ended["mine__image-4"]["error"] and ended["mine__image-4"]["image_missing"]
-    assert set(ended["mine__fieldpress-1"]["parts"]) == {*bundled().fail_to_pass, *bundled().pass_to_pass}
+    assert set(ended["mine__fieldpress-1"]["parts"]) == {
+        *bundled_task(TASK).fail_to_pass,
+        *bundled_task(TASK).pass_to_pass,
+    }
     refused = json.loads((folder / "manifest.json").read_text())["rows_refused"]
     assert [each["instance_id"] for each in refused] == ["mine__missing-2", "mine__type-3", None]
     (prediction,) = json.loads((folder / "preds.json").read_text()).values()

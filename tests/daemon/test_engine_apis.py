@@ -14,13 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.commandline import CommandLine, until
+from tests.commandline import LOCAL, CommandLine, until
 from thunderctl.workers.engine import EngineEnvironment
 
 pytestmark = pytest.mark.engine
 
-PYTHON = os.environ.get("THUNDERCTL_TEST_ENGINE_PYTHON")
-LAPTOP = ["laptop", *(["-c", f"engine.python={PYTHON}"] if PYTHON else []), "-c", "environments.backend=local"]
+
+LAPTOP = ["laptop", *LOCAL]
 ASK = "Say something."
 SAID = "Something."
 CLIENTS = Path(__file__).with_name("clients_of_others.py")

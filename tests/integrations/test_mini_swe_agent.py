@@ -7,24 +7,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from minisweagent.agents.default import DefaultAgent
 
-from tests.commandline import CommandLine, until
+from tests.bundled import bundled_task
+from tests.commandline import ENGINE, CommandLine, until
 from tests.runs.stub_node import StubNode, a_stub_node
 from thunderctl import launcher
 from thunderctl.agents.judging import judge_patch
 from thunderctl.integrations.mini_swe_agent import FINISH_MARKER, GatewayModel, LeasedEnvironment
 from thunderctl.integrations.program import Program
-from thunderctl.workload.coding import CodingTask
-from thunderctl.workload.load import find_workload, load_tasks, load_workload
 
-PYTHON = os.environ.get("THUNDERCTL_TEST_ENGINE_PYTHON")
-ENGINE = ["-c", f"engine.python={PYTHON}"] if PYTHON else []
 TASK = "fieldpress__cut-in-quotes-1590"
 TEMPLATES = {"system_template": "You repair.", "instance_template": "{{task}}"}
 
@@ -72,26 +68,11 @@ def test_litellm_is_not_imported() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "MSWEA_SILENT_STARTUP": "1"})
 
 
-@pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    line = CommandLine(tmp_path / "home")
-    yield line
-    for process in line.processes():  # only what a failed test left in its own home
-        process.kill()
-
-
-def task() -> CodingTask:
-    folder = find_workload("swebench")
-    (found,) = [each for each in load_tasks(folder, load_workload(folder)) if each.instance_id == TASK]
-    assert isinstance(found, CodingTask)
-    return found
-
-
 async def passes(patch: str) -> bool:
     async with launcher.need().client() as client:
         try:
-            lease = await client.environment("judge", "judge", files=task().files)
-            return (await judge_patch(client, lease, task(), patch))[0]
+            lease = await client.environment("judge", "judge", files=bundled_task(TASK).files)
+            return (await judge_patch(client, lease, bundled_task(TASK), patch))[0]
         finally:
             await client.release("judge")
 
@@ -118,7 +99,7 @@ def test_the_default_agent_solves_a_bundled_task_and_its_program_ends_whatever_h
         DefaultAgent(model, LeasedEnvironment(program), **TEMPLATES).run("Repair it.")
     # A command that submits, by the real environment, with files and variables of its own.
     with Program("short") as program:
-        environment = LeasedEnvironment(program, files=task().files, env={"WHO": "me"}, cwd="/testbed")
+        environment = LeasedEnvironment(program, files=bundled_task(TASK).files, env={"WHO": "me"}, cwd="/testbed")
         last = command(f"echo {FINISH_MARKER}; echo $WHO; ls setup.py pyproject.toml 2>/dev/null; true")
         ended = DefaultAgent(GatewayModel(program, replay=[last]), environment, **TEMPLATES).run("Repair it.")
     assert ended["exit_status"] == "Submitted" and ended["submission"].startswith("me\n")

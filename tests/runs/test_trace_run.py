@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.commandline import CommandLine
+from tests.commandline import LOCAL, CommandLine
 from tests.report.recompute import differences
 from thunderctl.traces.load import load_trace
 
 pytestmark = pytest.mark.engine
-
-PYTHON = os.environ.get("THUNDERCTL_TEST_ENGINE_PYTHON")
-ENGINE = ["-c", f"engine.python={PYTHON}"] if PYTHON else []
-LOCAL = [*ENGINE, "-c", "environments.backend=local"]
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    line = CommandLine(tmp_path / "home")
-    yield line
-    for process in line.processes():  # only what a failed test left in its own home
-        process.kill()
 
 
 @pytest.fixture
