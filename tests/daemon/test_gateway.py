@@ -272,6 +272,36 @@ async def test_a_client_that_goes_away_aborts_its_call_upstream_and_frees_its_to
         assert door.shell.scheduler.workers["w0"].reasoning == 0
 
 
+STOP = (
+    b'event: message_delta\ndata: {"type":"message_delta","usage":{"input_tokens":9,"output_tokens":2}}\n\n'
+    b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "last"), [("/v1/chat/completions", USAGE + DONE), ("/v1/messages", STOP)], ids=["openai", "anthropic"]
+)
+async def test_a_client_that_hangs_up_at_the_last_event_has_had_its_step(path: str, last: bytes) -> None:
+    async def linger(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(TEXT + last)
+        await asyncio.sleep(60)
+        return response
+
+    async with a_door() as door:
+        door.stub.behaviour = linger
+        answer = await door.post({"program_id": "p", "stream": True}, path)
+        seen = b""
+        while not (b"[DONE]" in seen or b"message_stop" in seen):
+            seen += await answer.content.readany()
+        assert door.shell.tally.finished == 1, "before its client has the last event"
+        answer.close()
+        await until(lambda: door.stub.aborted == 1)
+        assert (door.shell.tally.finished, door.shell.tally.cancelled) == (1, 0)
+        assert door.shell.scheduler.programs["p"].steps == 1
+
+
 async def test_a_client_that_goes_away_while_held_is_never_sent_upstream() -> None:
     async with a_door(capacity=100) as door:
         door.stub.behaviour = stream_of(TEXT, USAGE, DONE, pause_s=0.2)

@@ -67,6 +67,7 @@ def test_arms_of_a_trace_are_compared_over_the_same_queue(cli: CommandLine, trac
     result = cli.json(
         "compare", "trace", "--trace", str(trace), "--arms", "baseline,thunder", "--agents", "4", "-p", "laptop", *LOCAL
     )
-    assert result["kind"] == "trace" and set(result["runs"]) == {"baseline", "thunder"}
-    figures = {row["figure"]: row["arms"] for row in result["figures"]}
+    (load,) = result["loads"]
+    assert result["kind"] == "trace" and set(load["runs"]) == {"baseline", "thunder"}
+    figures = {row["figure"]: row["arms"] for row in load["figures"]}
     assert figures["steps/min"]["thunder"]["mean"] > 0

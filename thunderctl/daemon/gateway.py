@@ -32,7 +32,7 @@ PROGRESS_EVERY = 32
 """Streamed tokens between two progress events."""
 OVERLOAD_RETRY_S = 5.0
 Answered = Callable[[Usage | None], None]
-"""Told once that an answer is over, with its usage, or ``None`` if it was no complete one."""
+"""Told that an answer is over (the first time counts), with its usage, or ``None`` if it was no complete one."""
 CALL_HEADER = "X-Thunderctl-Call"
 """A client's own name for a call: the same in every attempt, so that one that was answered is not counted twice."""
 
@@ -121,6 +121,8 @@ class Gateway:
 
         def answered(usage: Usage | None) -> None:
             nonlocal ended
+            if ended:
+                return
             ended = True
             if usage is None:
                 shell.end_failed(call)
@@ -223,6 +225,8 @@ class Gateway:
                 elif call is not None and events.tokens - reported >= PROGRESS_EVERY:
                     reported = events.tokens
                     self._shell.submit(ev.CallProgress(call.id, reported))
+                if events.ended and events.usage is not None:
+                    answered(events.usage)
                 if passed:
                     await response.write(passed)
         except ConnectionFailed:

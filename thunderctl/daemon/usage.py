@@ -72,6 +72,10 @@ def usage_of(answer: bytes) -> Usage | None:
     return said.usage() if said is not None else None
 
 
+_LAST = (b"data: [DONE]", b"event: message_stop", b"event: response.completed")
+"""How the last event of a stream begins, by API. No content can hold that at the start of a line."""
+
+
 class StreamReader:
     """Reads token counts out of a server-sent event stream, and takes the usage event out if nobody asked for it.
 
@@ -82,6 +86,8 @@ class StreamReader:
         self.usage: Usage | None = None
         self.tokens = 0
         """Content events so far: the engine sends about one for each token."""
+        self.ended = False
+        """The last event has come: clients hang up as soon as they have it."""
         self._keep = keep
         self._tail = b""
 
@@ -101,6 +107,7 @@ class StreamReader:
         else:
             self._tail = b""
         self.tokens += whole.count(b'"delta"') or whole.count(b'"text":"')
+        self.ended = self.ended or any(whole.startswith(last) or b"\n" + last in whole for last in _LAST)
         passed = self._look_at(whole) if b'"usage"' in whole else whole
         return chunk if self._keep else passed
 
