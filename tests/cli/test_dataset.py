@@ -46,7 +46,8 @@ def eval_script(task: CodingTask, folder: Path) -> str:
     """How swebench runs the tests, in the form that official rows have it."""
     names = " ".join([*task.fail_to_pass, *task.pass_to_pass])
     return (
-        "#!/bin/bash\nset -uxo pipefail\ncd /testbed\n"
+        # One stream: of two, what stands between swebench's marks may arrive after the last of them.
+        "#!/bin/bash\nexec 2>&1\nset -uxo pipefail\ncd /testbed\n"
         f"git apply - <<'END_OF_TESTS'\n{test_patch(task, folder)}END_OF_TESTS\n"
         ": '>>>>> Start Test Output'\n"
         f"for t in {names}; do python3 -m unittest -q $t && echo PASSED $t || echo FAILED $t; done\n"
