@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -80,10 +81,11 @@ class CommandLine:
 
 
 def until(true: Callable[[], bool], within_s: float = 60) -> None:
-    """Wait for something that happens soon; fails if it does not."""
+    """Wait for something that happens soon; fails if it does not. A process may end while ``true`` looks at it."""
     end = time.monotonic() + within_s
     while time.monotonic() < end:
-        if true():
-            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if true():
+                return
         time.sleep(0.1)
     raise AssertionError(f"it did not happen within {within_s} s")

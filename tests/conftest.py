@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from tests.commandline import CommandLine
 from thunderctl.profile import Profile
@@ -16,10 +17,16 @@ from thunderctl.workers.engine import EngineEnvironment, ensure_engine
 from thunderctl.workers.launch import Worker
 from thunderctl.workers.model import ensure_small_model
 
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
 
 def pytest_configure() -> None:
-    """Ctrl-C works in every test: what a shell starts in the background inherits SIGINT as ignored, children too."""
+    """Ctrl-C works in every test: what a shell starts in the background inherits SIGINT as ignored, children too.
+    And no test inherits the size of a terminal: readline tells that of pytest's to the processes of ``-n``."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture

@@ -388,6 +388,15 @@ def test_a_rule_whose_first_key_nobody_said_is_placed_at_the_next_one(write: Wri
     assert refused("laptop", "gateway.host=0.0.0.0").message.startswith("-c gateway.host: gateway.api_key_env is req")
 
 
+def test_weights_that_no_file_has_cannot_be_updated(write: Write) -> None:
+    file = write("bad.yaml", "model: {load_format: dummy}\nworkers: {weight_updates: true}\n")
+    assert "wants weights that are read from files" in refused(file).message
+    file = write(
+        "bad.yaml", "engine: {kind: external}\nworkers: {weight_updates: true, urls: ['http://localhost:1']}\n"
+    )
+    assert "wants workers that thunderctl starts" in refused(file).message
+
+
 def test_values_of_the_server_environment_are_never_repeated(write: Write) -> None:
     error = refused(write("bad.yaml", "workers:\n  env:\n    TOKEN: [hunter2]\n"))
     assert "workers.env.TOKEN: must be text" in error.message

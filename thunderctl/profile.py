@@ -50,6 +50,8 @@ class ModelSpec(_Section):
     """Longest context in tokens; without it the model's own."""
     dtype: str | None = None
     load_format: str | None = None
+    """vLLM's ``--load-format``. Without it ``small`` gets made-up weights (``dummy``), or, with
+    ``workers.weight_updates``, those in its folder (``auto``), which can be loaded again."""
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
     trust_remote_code: bool = False
@@ -92,6 +94,11 @@ class WorkerSpec(_Section):
     """CPU engine only: OpenMP threads; without it the number of cores."""
     replay: bool = False
     """Load the logits processor that lets a request carry a recorded answer (``vllm_xargs.replay``)."""
+    weight_updates: bool = False
+    """Let a trainer change the model's weights while agents work (``POST /v1/rollout/weights``). The servers then open
+    vLLM's unauthenticated control paths, on loopback only; the gateway passes none of them on."""
+    weight_update_timeout_s: float = Field(default=600, gt=0)
+    """Longest wait for calls in flight before an update, and for a trainer that began to transfer weights by itself."""
     env: dict[str, str] = Field(default_factory=dict)
     """Extra environment variables of the server process."""
     extra_args: list[str] = Field(default_factory=list)
@@ -245,6 +252,12 @@ class Profile(_Section):
             raise ValueError("workers.urls must name at least one server when engine.kind is external")
         if not external and self.workers.urls:
             raise ValueError("workers.urls is only for engine.kind external")
+        if external and self.workers.weight_updates:
+            raise ValueError("workers.weight_updates wants workers that thunderctl starts: engine.kind is external")
+        if self.workers.weight_updates and self.model.load_format == "dummy":
+            raise ValueError(
+                "workers.weight_updates wants weights that are read from files: model.load_format is dummy"
+            )
         self._check_emulation()
         if self.engine.kind == "cpu" and (self.workers.block_size or 32) % 32:
             raise ValueError("workers.block_size must be a multiple of 32 on the CPU engine")

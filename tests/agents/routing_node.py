@@ -16,10 +16,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.agents.token_engine import TokenEngine
 from thunderctl.agents.client import DaemonClient
 from thunderctl.agents.desk import Desk
 from thunderctl.agents.rollout import Rollout
 from thunderctl.agents.routing import RoutingAgent
+from thunderctl.agents.tokens import Transcript
 from thunderctl.workload.routing import RoutingTask, RoutingWorkload
 
 
@@ -37,6 +39,8 @@ class RoutingNode:
     tools: list[tuple[str, str]] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
+    transcript: Transcript | None = None
+    """Of the agent that ran last."""
     at_once: int = 0
     most_at_once: int = 0
 
@@ -46,12 +50,20 @@ class RoutingNode:
             return await self.run_with(client, workload, task, kind, place)
 
     async def run_with(
-        self, client: DaemonClient, workload: RoutingWorkload, task: RoutingTask, kind: str = "live", place: int = 0
+        self,
+        client: DaemonClient,
+        workload: RoutingWorkload,
+        task: RoutingTask,
+        kind: str = "live",
+        place: int = 0,
+        **how: Any,
     ) -> Rollout:
+        """``how``: more of the agent's desk."""
         clock = itertools.count().__next__
-        desk = Desk(client, "run-1", lambda: float(clock()), lambda _rollout, step: self.steps.append(step))
+        desk = Desk(client, "run-1", lambda: float(clock()), lambda _rollout, step: self.steps.append(step), **how)
         rollout = Rollout(f"agent-{place:03d}", f"run-1/agent-{place:03d}", task.instance_id, kind)
         agent = RoutingAgent(desk, workload, task, rollout)
+        self.transcript = agent.transcript
         await agent.run()
         await agent.judge()
         return rollout
@@ -101,7 +113,8 @@ def _said(body: dict[str, Any], content: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def a_routing_node(folder: Path) -> AsyncIterator[RoutingNode]:
+async def a_routing_node(folder: Path, engine: TokenEngine | None = None) -> AsyncIterator[RoutingNode]:
+    """``engine``: answers calls in token ids."""
     node = RoutingNode(folder)
     app = web.Application(client_max_size=2**24)
     app.add_routes(
@@ -114,6 +127,8 @@ async def a_routing_node(folder: Path) -> AsyncIterator[RoutingNode]:
             web.post("/programs/release", node.release),
         ]
     )
+    if engine is not None:
+        app.add_routes(engine.routes())
     server = TestServer(app)
     await server.start_server()
     node.url = str(server.make_url("")).rstrip("/")

@@ -24,10 +24,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.agents.token_engine import TokenEngine
 from thunderctl.agents.client import DaemonClient, Lease
 from thunderctl.agents.coding_tools import CodingToolsAgent
 from thunderctl.agents.desk import Desk
 from thunderctl.agents.rollout import Rollout
+from thunderctl.agents.tokens import Transcript
 from thunderctl.workload.coding import CodingTask
 from thunderctl.workload.coding_tools import CodingToolsWorkload
 
@@ -69,18 +71,28 @@ class ToolNode:
     running: set[int] = field(default_factory=set)
     """Processes of commands that have not ended."""
     steps: list[dict[str, Any]] = field(default_factory=list)
+    transcript: Transcript | None = None
+    """Of the agent that ran last."""
     client: DaemonClient = field(init=False)
 
     @property
     def testbed(self) -> Path:
         return self.folder / "testbed"
 
-    async def run(self, workload: CodingToolsWorkload, task: CodingTask, kind: str = "live") -> Rollout:
-        """One agent from start to end, judged."""
+    async def run(
+        self,
+        workload: CodingToolsWorkload,
+        task: CodingTask,
+        kind: str = "live",
+        group: str | None = None,
+        **how: Any,
+    ) -> Rollout:
+        """One agent from start to end, judged. ``how``: more of its desk."""
         clock = itertools.count().__next__
-        desk = Desk(self.client, "run-1", lambda: float(clock()), lambda _rollout, step: self.steps.append(step))
-        rollout = Rollout("agent-000", "run-1/agent-000", task.instance_id, kind)
+        desk = Desk(self.client, "run-1", lambda: float(clock()), lambda _rollout, step: self.steps.append(step), **how)
+        rollout = Rollout("agent-000", "run-1/agent-000", task.instance_id, kind, group=group)
         agent = CodingToolsAgent(desk, workload, task, rollout)
+        self.transcript = agent.transcript
         await agent.run()
         await agent.judge()
         return rollout
@@ -141,8 +153,10 @@ class ToolNode:
 
 
 @asynccontextmanager
-async def tool_node(folder: Path, *answers: str, parses: bool = True) -> AsyncIterator[ToolNode]:
-    """A node that listens while the context lasts."""
+async def tool_node(
+    folder: Path, *answers: str, parses: bool = True, engine: TokenEngine | None = None
+) -> AsyncIterator[ToolNode]:
+    """A node that listens while the context lasts. ``engine``: answers calls in token ids."""
     node = ToolNode(folder, list(answers), parses)
     app = web.Application()
     app.router.add_post("/v1/chat/completions", node.chat)
@@ -150,6 +164,8 @@ async def tool_node(folder: Path, *answers: str, parses: bool = True) -> AsyncIt
     app.router.add_post("/environments/e1/exec", node.execute)
     app.router.add_put("/environments/e1/files", node.put)
     app.router.add_post("/programs/release", node.release)
+    if engine is not None:
+        app.add_routes(engine.routes())
     server = TestServer(app)
     await server.start_server()
     try:

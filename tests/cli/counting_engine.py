@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -23,12 +24,18 @@ async def answer(request: web.Request) -> web.Response:
     prompt = len(body.get("prompt") or "")
     if body.get("max_tokens") != 1:  # the measurement of the prefill rate asks for one
         await asyncio.sleep(SECONDS_A_CALL)
-    emitted = len((body.get("vllm_xargs") or {}).get("replay") or "x")
+    forced = (body.get("vllm_xargs") or {}).get("replay") or "x"
+    emitted = len(forced)
     cached = prompt * 9 // 10
     for name, more in zip(_seen, (prompt, cached, emitted), strict=True):
         _seen[name] += more
     usage = {"prompt_tokens": prompt, "completion_tokens": emitted, "prompt_tokens_details": {"cached_tokens": cached}}
-    return web.json_response({"choices": [{"index": 0, "text": "", "finish_reason": "length"}], "usage": usage})
+    choice: dict[str, Any] = {"index": 0, "text": "", "finish_reason": "length"}
+    if body.get("return_token_ids"):
+        choice |= {"token_ids": forced, "prompt_token_ids": body["prompt"]}
+    if body.get("logprobs") is not None:
+        choice["logprobs"] = {"token_logprobs": [-1.0] * emitted}
+    return web.json_response({"choices": [choice], "usage": usage})
 
 
 async def metrics(request: web.Request) -> web.Response:

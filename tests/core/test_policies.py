@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,8 @@ from thunderctl.core.ledger import LazyHeap, Line
 from thunderctl.core.policies import POLICIES, make_policy
 from thunderctl.core.policies.base import Policy
 from thunderctl.core.policies.oracle import Ahead, Oracle
-from thunderctl.core.program import Phase
+from thunderctl.core.policies.thunder import Thunder
+from thunderctl.core.program import Phase, Program
 from thunderctl.core.scheduler import Scheduler
 from thunderctl.core.tools import ENOUGH, Durations, ToolTimes
 
@@ -154,7 +156,8 @@ def test_when_all_workers_stay_up_every_call_is_admitted_within_the_cap(policy: 
         free = [name for name in idle if name not in busy]
         if free and n < 250:
             waiting[f"c{n}"] = now
-            take(scheduler.handle(ev.CallArrived(f"c{n}", dice.choice(free), dice.randint(50, 900)), now))
+            group = dice.choice([None, "g", "h"])
+            take(scheduler.handle(ev.CallArrived(f"c{n}", dice.choice(free), dice.randint(50, 900), group), now))
         scheduler.check()
     assert len(waiting) < 12
 
@@ -272,6 +275,90 @@ def test_paper_restores_whoever_waited_for_the_longest_time_allowed() -> None:
     scheduler.handle(ev.CallArrived("b", "second", 600), 1.0)
     effects = [e for at in range(5, 70, 5) for e in check_at(scheduler, float(at))]
     assert [(e.program, e.forced) for e in effects if isinstance(e, Restored)] == [("second", True)]
+
+
+# ---------------------------------------------------------------------- thunder: groups
+
+
+def thunder(capacity: int = 1000, **options: float) -> Scheduler:
+    scheduler = Scheduler(make_policy("thunder", {"growth_steps": 0.0, "newcomers": 0.0, "fill": 1.0, **options}))
+    scheduler.handle(ev.WorkerUp("w0", capacity, 50.0), 0.0)
+    return scheduler
+
+
+def answer(scheduler: Scheduler, program: str, tokens: int, now: float, group: str | None = None) -> list[Effect]:
+    """A call that is admitted and answered at once; the program acts afterwards."""
+    effects = scheduler.handle(ev.CallArrived(f"{program}@{now}", program, tokens, group), now)
+    assert any(isinstance(e, Admit) for e in effects)
+    return effects + scheduler.handle(ev.CallFinished(f"{program}@{now}", tokens, 0, 0), now)
+
+
+def first_of_two_that_wait(**options: float) -> str:
+    """Who is let in when there is room for one: ``last``, whose group has done without it, or ``small``."""
+    scheduler = thunder(**options)
+    for n in range(3):
+        answer(scheduler, f"done{n}", 30, 0.0, "g")
+    scheduler.handle(ev.CallArrived("b", "busy", 850), 1.0)
+    for name, tokens, group in (("small", 500, None), ("last", 700, "g")):
+        scheduler.handle(ev.CallArrived(name, name, tokens, group), 2.0)
+    for n in range(3):
+        scheduler.handle(ev.ProgramReleased(f"done{n}"), 3.0)
+    effects = scheduler.handle(ev.CallFinished("b", 850, 0, 0), 4.0)
+    effects += scheduler.handle(ev.ProgramReleased("busy"), 5.0)
+    return next(e.program for e in effects if isinstance(e, Restored))
+
+
+def test_whoever_a_group_waits_for_is_let_in_before_smaller_programs() -> None:
+    assert first_of_two_that_wait() == "last"
+    assert first_of_two_that_wait(stragglers=0.0) == "small"
+
+
+@pytest.mark.parametrize(("stragglers", "paused"), [(0.3, ["other", "last"]), (0.0, ["last", "other"])])
+def test_over_capacity_whoever_a_group_waits_for_keeps_its_place_longest(stragglers: float, paused: list[str]) -> None:
+    scheduler = thunder(stragglers=stragglers)
+    for n in range(3):
+        answer(scheduler, f"done{n}", 20, 0.0, "g")
+    for at, (name, group) in enumerate((("last", "g"), ("other", None), ("grows", None)), 1):
+        answer(scheduler, name, 300, float(at), group)
+    for n in range(3):
+        scheduler.handle(ev.ProgramReleased(f"done{n}"), 5.0)
+    effects = scheduler.handle(ev.CallArrived("c", "grows", 500), 6.0)
+    assert [e.program for e in effects if isinstance(e, Paused)] == paused[:1]
+    effects = scheduler.handle(ev.CallProgress("c", 350), 7.0)
+    assert [e.program for e in effects if isinstance(e, Paused)] == paused[1:]
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=10, deadline=None)
+def test_where_no_groups_are_given_the_rule_for_groups_changes_no_decision(seed: int) -> None:
+    nodes = [Node(make_policy("thunder", {"stragglers": share}), seed) for share in (0.0, 1.0)]
+    for _ in range(300):
+        told = []
+        for node in nodes:
+            node.now += node.dice.expovariate(2.0)
+            event = node.next_event()
+            told.append(node.handle(replace(event, group=None) if isinstance(event, ev.CallArrived) else event))
+        assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("members", [8, 200, 2000])
+def test_the_end_of_a_member_costs_no_more_in_a_large_group(members: int) -> None:
+    noticed = 0
+
+    class Counting(Thunder):
+        def noticed(self, program: Program, now: float) -> None:
+            nonlocal noticed
+            noticed += 1
+            Thunder.noticed(self, program, now)
+
+    scheduler = Scheduler(Counting())
+    scheduler.handle(ev.WorkerUp("w0", 10**9, 50.0), 0.0)
+    for n in range(members):
+        answer(scheduler, f"p{n}", 10, 0.0, "g")
+    noticed = 0
+    for n in range(members):
+        scheduler.handle(ev.ProgramReleased(f"p{n}"), 1.0)
+    assert noticed <= 10 * members
 
 
 # ---------------------------------------------------------------------- baseline, continuum, shadow-price, oracle
@@ -396,3 +483,16 @@ def test_a_line_gives_what_a_heap_gives_while_keys_never_decrease(steps: list[tu
             heap.remove(name)
         assert line.first() == heap.first()
         assert len(line) == len(heap)
+
+
+def test_while_everybody_fits_nobody_gives_up_a_place() -> None:
+    scheduler, now = Scheduler(make_policy("thunder")), 0.0
+    scheduler.handle(ev.WorkerUp("w0", 500_000, 10_000.0), now)
+    for step in range(3):  # the same prompt size each time: a program that rewrites, whose context is worth nothing
+        scheduler.handle(ev.CallArrived(f"a{step}", "a", 1000, None), now)
+        scheduler.handle(ev.FirstToken(f"a{step}"), now + 0.1)
+        scheduler.handle(ev.CallFinished(f"a{step}", 1000, 0, 20), now + 1)
+        now += 2
+    effects = scheduler.handle(ev.CallArrived("b", "b", 500, None), now)
+    assert [e.call for e in effects if isinstance(e, Admit)] == ["b"]
+    assert not [e for e in effects if isinstance(e, Paused)]

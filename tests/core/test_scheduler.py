@@ -69,6 +69,7 @@ an_event = st.one_of(
     st.builds(ev.WorkerUp, st.sampled_from(WORKERS), st.integers(100, 2000), st.sampled_from([0.0, 200.0])),
     st.builds(ev.WorkerDraining, st.sampled_from(WORKERS)),
     st.builds(ev.WorkerLost, st.sampled_from(WORKERS)),
+    st.builds(ev.WeightsChanged, st.integers(0, 3)),
     st.just(ev.Timer()),
 )
 histories = st.lists(st.tuples(an_event, st.floats(-1, 8)), max_size=60)
@@ -124,6 +125,45 @@ def test_each_call_is_admitted_or_rejected_at_most_once_unless_it_bounced(
                 open_calls[effect.call] = "admitted"
             elif isinstance(effect, Reject):
                 assert open_calls.get(effect.call) != "admitted"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(history=histories, version=st.integers(4, 6))
+@settings(max_examples=100, deadline=None)
+def test_once_weights_changed_nothing_that_was_cached_counts_for_anybody(
+    policy: str, history: list[tuple[ev.Event, float]], version: int
+) -> None:
+    scheduler = Scheduler(make_policy(policy))
+    now = 0.0
+    for event, step in [(ev.WorkerUp("w0", 1000, 200.0), 0.0), *history]:
+        now += step
+        scheduler.handle(event, now)
+    had_calls = {call.id: call.worker for call in scheduler.calls.values() if call.worker is not None}
+    known = set(scheduler.programs)
+    effects = scheduler.handle(ev.WeightsChanged(version), now)
+    scheduler.check()
+    silent = {effect.program for effect in effects if isinstance(effect, ReclaimEnvironment)}
+    assert set(scheduler.programs) == known - silent
+    assert {name: scheduler.calls[name].worker for name in had_calls} == had_calls
+    for ledger in scheduler.workers.values():
+        assert ledger.shared_twice == 0 and ledger.found_by(None) == 0 and ledger.weights == version
+    for program in scheduler.programs.values():
+        # Whoever still has a place has a call there, or was given it just now.
+        placed = {e.program for e in effects if isinstance(e, Restored)}
+        assert program.origin is None or program.in_flight or program.id in placed
+
+
+def test_weights_of_an_older_version_change_nothing() -> None:
+    scheduler = Scheduler(make_policy("thunder"))
+    scheduler.handle(ev.WorkerUp("w0", 1000, 200.0), 0.0)
+    scheduler.handle(ev.CallArrived("c", "p", 10), 0.0)
+    scheduler.handle(ev.CallFinished("c", 10, 0, 5), 1.0)
+    assert [type(e) for e in scheduler.handle(ev.WeightsChanged(2), 2.0)] == [Paused]
+    scheduler.handle(ev.CallArrived("d", "p", 20), 3.0)
+    scheduler.handle(ev.CallFinished("d", 20, 0, 5), 4.0)
+    assert scheduler.handle(ev.WeightsChanged(1), 5.0) == []
+    assert scheduler.weights == 2 and scheduler.programs["p"].origin == "w0"
+    assert [type(e) for e in scheduler.handle(ev.WeightsChanged(2), 6.0)] == [Paused]  # the caches, once more
 
 
 @pytest.mark.parametrize("policy", POLICIES)

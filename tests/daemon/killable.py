@@ -30,11 +30,13 @@ class KillableNode:
     def folder(self) -> Path:
         return self.home / "nodes" / "n"
 
-    def prepare(self, **sections: Any) -> None:
-        python = self.home / "python"
+    def prepare(self, *, engine: Path | None = None, served: str = "small", **sections: Any) -> None:
+        """``engine``: the interpreter of a real engine, which serves the model ``served``; without it the stub."""
+        python = engine or self.home / "python"
         self.folder.mkdir(parents=True)
-        python.write_text(f'#!/bin/sh\nexec {sys.executable} {STUB} "$@"\n')
-        python.chmod(0o755)
+        if engine is None:
+            python.write_text(f'#!/bin/sh\nexec {sys.executable} {STUB} "$@"\n')
+            python.chmod(0o755)
         profile = Profile.model_validate(
             {
                 "name": "test",
@@ -46,11 +48,11 @@ class KillableNode:
         launch = {
             "profile": profile.model_dump(mode="json"),
             "engine": {"kind": "cpu", "version": "0", "python": str(python)},
-            "model": "small",
+            "model": served,
         }
         (self.folder / "launch.json").write_text(json.dumps(launch))
 
-    def start(self, *, wait: bool = True) -> None:
+    def start(self, *, wait: bool = True, patience_s: float = 60) -> None:
         with (self.home / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "thunderctl.daemon", "n"],
@@ -60,7 +62,7 @@ class KillableNode:
                 start_new_session=True,
             )
         if wait:
-            until(lambda: self.is_up(), 60)
+            until(lambda: self.is_up(), patience_s)
 
     def is_up(self) -> bool:
         assert self.process is not None

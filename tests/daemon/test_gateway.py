@@ -24,6 +24,7 @@ from thunderctl.core import events as ev
 from thunderctl.core.policies import make_policy
 from thunderctl.core.program import Phase
 from thunderctl.core.scheduler import Scheduler
+from thunderctl.daemon.door import Door as Server
 from thunderctl.daemon.gateway import Gateway
 from thunderctl.daemon.identity import parse_body
 from thunderctl.daemon.shell import Shell
@@ -120,16 +121,18 @@ async def a_door(policy: str = "thunder", capacity: int = 1000, **spec: object) 
     stub_url = str(upstream_server.make_url("")).rstrip("/")
     upstreams.add("w0", stub_url)
     shell.submit(ev.WorkerUp("w0", capacity, 1000.0))
-    app = web.Application(client_max_size=2**26)
+    runner = web.AppRunner(web.Application(), handler_cancellation=True)
+    await runner.setup()
+    assert runner.server is not None
     gateway = Gateway(settings, shell, upstreams, own_key=False)
-    app.add_routes(gateway.routes())
-    server = TestServer(app, handler_cancellation=True)
-    await server.start_server()
+    server = Server(gateway.handlers(), runner.server, max_body=2**26)
+    url = "http://{}:{}".format(*await server.listen("127.0.0.1", 0))
     async with aiohttp.ClientSession() as client:
-        yield Door(str(server.make_url("")).rstrip("/"), shell, stub, upstreams, client, gateway, stub_url)
+        yield Door(url, shell, stub, upstreams, client, gateway, stub_url)
     shell.scheduler.check()
     shell.close()
-    await server.close()
+    await server.close(1)
+    await runner.cleanup()
     await upstreams.close()
     await upstream_server.close()
 

@@ -296,6 +296,18 @@ async def test_without_bubblewrap_the_person_is_told(
     monkeypatch.setattr(local.shutil, "which", lambda name, path=None: None if name == "bwrap" else f"/usr/bin/{name}")
     manager = await make_manager()
     assert "bubblewrap is not installed" in (manager.notice or "")
+    assert "all environments share /tmp" in (manager.notice or "")
+
+
+async def test_a_temporary_file_is_its_environments_alone_and_goes_with_it(manager: EnvironmentManager) -> None:
+    one, two = [await manager.request(f"p{n}", "r", EnvironmentSpec()) for n in range(2)]
+    script = "mktemp >/dev/null; python3 -c 'import tempfile; tempfile.mkdtemp()'; ls -A \"$TMPDIR\" | wc -l"
+    for lease in (one, two):
+        assert (await manager.execute(lease.id, script)).output == "2\n"
+    places = [Path(lease.place or "") / "tmp" for lease in (one, two)]
+    assert [len(list(place.iterdir())) for place in places] == [2, 2]
+    await manager.release(one.id)
+    assert [place.exists() for place in places] == [False, True]
 
 
 async def test_a_missing_git_is_told_before_anything_starts(

@@ -13,7 +13,8 @@ from tests.runs.stub_node import StubNode, a_stub_node
 from thunderctl.errors import TooManyErrors
 from thunderctl.profile_files import load_profile
 from thunderctl.report.stats import last_words, summarise
-from thunderctl.runs.driver import Driver, Plan, manifest
+from thunderctl.runs.begin import manifest
+from thunderctl.runs.driver import Driver, Plan
 from thunderctl.runs.store import RunFolder
 from thunderctl.runs.tasks import TaskPlan, choose_tasks
 from thunderctl.runs.trace import TracePlan, longest_call

@@ -13,7 +13,8 @@ import pytest
 from tests.runs.stub_node import StubNode, a_stub_node
 from thunderctl.profile_files import load_profile
 from thunderctl.report.stats import last_words, summarise
-from thunderctl.runs.driver import Driver, Plan, manifest
+from thunderctl.runs.begin import manifest
+from thunderctl.runs.driver import Driver, Plan
 from thunderctl.runs.shape import Shape, Warmup
 from thunderctl.runs.store import RunFolder
 from thunderctl.runs.tasks import TaskPlan, choose_tasks

@@ -47,3 +47,36 @@ def test_prompts_grow_by_answers_and_observations() -> None:
     program = TRACE.programs[2]
     assert [program.prompt_at(n) for n in range(3)] == [10, 22, 34]
     assert program.final_context == 46
+
+
+GROUPS = make_trace(
+    "g",
+    [
+        TraceProgram(f"{name}/{n}", 10, tuple(TraceStep(5, 0, 7, 0.0) for _ in range(4 * n + 4)), group=name)
+        for name in "abcde"
+        for n in range(3)
+    ],
+)
+
+
+@given(st.integers(1, 20), starts, st.integers(0, 99))
+def test_the_samples_of_a_group_are_taken_one_after_the_other(agents: int, start: Start, seed: int) -> None:
+    taken = list(iter(Work(GROUPS, agents, programs=45, start=start, seed=seed).take, None))
+    for first in range(0, 45, 3):
+        samples = taken[first : first + 3]
+        name = samples[0].program.id.partition("/")[0]
+        assert [s.program.id for s in samples] == [f"{name}/{n}" for n in range(3)]
+        assert len({s.program.group for s in samples}) == 1
+    groups = [a.program.group for a in taken[::3]]
+    assert len(set(groups)) == 15, "taken once more, they are a group of their own"
+
+
+@given(st.integers(1, 20), st.integers(0, 99))
+def test_in_a_steady_start_the_samples_of_a_group_have_done_the_same_share_of_their_steps(
+    agents: int, seed: int
+) -> None:
+    taken = list(iter(Work(GROUPS, agents, programs=45, start="steady", seed=seed).take, None))
+    for first in range(0, 45, 3):
+        shares = [a.first_step / len(a.program.steps) for a in taken[first : first + 3]]
+        assert max(shares) - min(shares) < 1 / 4  # a step of the shortest
+        assert first < agents or shares == [0, 0, 0]

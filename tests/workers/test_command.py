@@ -67,6 +67,7 @@ def test_a_laptop_serves_the_small_model_with_replay() -> None:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "2",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "TORCHDYNAMO_DISABLE": "1",
         "PYTHONPATH": str(INSIDE),
         "VLLM_USE_V2_MODEL_RUNNER": "0",
         "THUNDERCTL_REPLAY_TOKENIZER": json.dumps(
@@ -200,10 +201,22 @@ def test_a_cache_smaller_than_the_small_models_context_shortens_the_context() ->
     assert "--max-model-len" not in serve_command(profile(workers={"kv_tokens": 131072}), 0, 1, None, None).argv
 
 
+def test_the_doors_for_other_weights_are_open_only_where_a_profile_asks_for_them() -> None:
+    shut = serve_command(LAPTOP, 0, 1, None, None)
+    assert "VLLM_SERVER_DEV_MODE" not in shut.env
+    assert shut.argv[shut.argv.index("--load-format") + 1] == "dummy"
+    open_ = serve_command(profile(workers={"weight_updates": True}), 0, 1, None, None)
+    assert open_.env["VLLM_SERVER_DEV_MODE"] == "1"
+    assert open_.argv[open_.argv.index("--host") + 1] == "127.0.0.1"
+    # Made-up weights cannot be loaded again: the model's own are read.
+    assert "--load-format" not in open_.argv
+
+
 @pytest.mark.parametrize(
     ("sections", "reason"),
     [
         ({"workers": {"env": {"VLLM_SERVER_DEV_MODE": "1"}}}, "must not set VLLM_SERVER_DEV_MODE"),
+        ({"workers": {"weight_updates": True, "extra_args": ["--host", "0.0.0.0"]}}, "must not say where to listen"),
         ({"workers": {"kv_tokens": 40}}, "less than two blocks of 32"),
         ({"engine": {"kind": "external"}, "workers": {"urls": ["http://localhost:1"]}}, "not started by thunderctl"),
     ],

@@ -14,7 +14,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from thunderctl.errors import EngineError
 from thunderctl.profile import Profile
+from thunderctl.workers.doors import Doors
 from thunderctl.workers.emulation import Lag
 from thunderctl.workers.engine import EngineEnvironment
 from thunderctl.workers.inside.thunderctl_timing import Measured, pairs_of, to_json
@@ -37,7 +39,7 @@ def emulated_profile(folder: Path, **emulation: Any) -> Profile:
             "engine": {"kind": "emulated"},
             "model": {"served_name": "small", "max_model_len": 8192},
             "emulation": {"costs": str(costs), **emulation},
-            "workers": {"kv_tokens": 16384, "max_num_batched_tokens": 2048},
+            "workers": {"kv_tokens": 16384, "max_num_batched_tokens": 2048, "weight_updates": True},
         }
     )
 
@@ -98,6 +100,34 @@ async def test_a_script_comes_back_token_for_token_and_its_prefix_is_cached(work
     assert second["choices"][0]["finish_reason"] == "stop"
     # The last token of the answer was sampled and never computed: its block is not full.
     assert second["usage"]["prompt_tokens_details"]["cached_tokens"] == 1099 // 16 * 16
+
+
+async def test_weights_are_changed_through_the_same_doors_and_what_was_cached_is_forgotten(
+    worker: Worker, tmp_path: Path
+) -> None:
+    prompt = prompt_of(320, 71)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+        doors = Doors(session, "w0", worker.url)
+        await complete(worker, prompt, max_tokens=2)
+        long = asyncio.create_task(complete(worker, prompt, max_tokens=4000, ignore_eos=True))
+        await asyncio.sleep(0.5)
+        await doors.pause()
+        _, cut = await long
+        assert cut["choices"][0]["finish_reason"] == "abort"
+        assert cut["usage"]["prompt_tokens_details"]["cached_tokens"] == 304
+        with pytest.raises(EngineError, match="no folder"):
+            await doors.load(str(tmp_path / "none"))
+        await doors.load(str(tmp_path))
+        held = asyncio.create_task(complete(worker, prompt, max_tokens=2))
+        await asyncio.sleep(0.2)
+        await doors.pause()  # whoever came in late is cut off as well
+        assert (await held)[1]["choices"][0]["token_ids"] == []
+        await doors.drop_cache()
+        await doors.resume()
+    _, first = await complete(worker, prompt, max_tokens=2)
+    _, second = await complete(worker, prompt, max_tokens=2)
+    cached = [answer["usage"]["prompt_tokens_details"]["cached_tokens"] for answer in (first, second)]
+    assert cached == [0, 304]
 
 
 async def test_a_step_takes_exactly_what_the_time_model_says_and_never_less_on_the_wall(worker: Worker) -> None:

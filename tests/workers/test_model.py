@@ -11,6 +11,7 @@ import pytest
 
 from thunderctl.errors import EngineError
 from thunderctl.workers.command import SMALL_CONTEXT
+from thunderctl.workers.doors import tensor_shapes
 from thunderctl.workers.engine import EngineEnvironment
 from thunderctl.workers.model import INSIDE, ensure_small_model
 
@@ -44,6 +45,8 @@ def test_it_is_made_once_and_the_same_bytes_each_time(
     assert contents[0] == contents[1]
     assert folders[0].name == folders[1].name
     assert json.loads(contents[0]["config.json"])["max_position_embeddings"] == SMALL_CONTEXT
+    shapes = tensor_shapes(folders[0])
+    assert shapes["lm_head.weight"] == (8192, 256) and len(shapes) == 21
 
 
 @pytest.mark.engine

@@ -21,6 +21,8 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from thunderctl.agents.chat_template import ChatTemplate, Messages, Refused
+from thunderctl.agents.generation import Generation, Pieces
 from thunderctl.errors import DaemonError, EnvironmentFailure
 
 PATIENCE_S = 120.0
@@ -90,6 +92,9 @@ class DaemonClient:
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._session: aiohttp.ClientSession | None = None
+        self._gives_logprobs: bool | None = None
+        self.template = ChatTemplate(self.tokenize, self.detokenize)
+        """The served model's chat template, for calls in token ids."""
 
     async def __aenter__(self) -> DaemonClient:
         # A call may be held for as long as the scheduler likes, so there is no total time-out.
@@ -128,7 +133,8 @@ class DaemonClient:
                     if answer.status == 409 and path.startswith("/environments"):
                         raise EnvironmentFailure(failure)
                     if answer.status != 503:
-                        raise DaemonError(f"{method} {path}: {failure} (HTTP {answer.status})")
+                        kind = Refused if answer.status == 400 else DaemonError
+                        raise kind(f"{method} {path}: {failure} (HTTP {answer.status})")
                     wait = max(wait, float(answer.headers.get("Retry-After", 0)))
             except aiohttp.ClientConnectorError as refused:  # it was not sent
                 failure = f"the daemon at {self.url} does not answer ({refused})"
@@ -153,11 +159,13 @@ class DaemonClient:
         temperature: float | None = None,
         group: str | None = None,
         tools: list[dict[str, Any]] | None = None,
+        sampling: Mapping[str, float] | None = None,
     ) -> Answer:
         """One step's model call. ``replay``: the recorded answer that the engine is forced to give. ``tools``: OpenAI
-        function schemas; the engine then looks for calls in the answer."""
+        function schemas; the engine then looks for calls in the answer. ``sampling``: ``temperature``, ``top_p`` …"""
         body: dict[str, object] = {
-            "model": self.model, "messages": messages, "max_tokens": max_tokens, "program_id": program
+            "model": self.model, "messages": messages, "max_tokens": max_tokens, "program_id": program,
+            **(sampling or {}),
         }  # fmt: skip
         if group is not None:
             body["group_id"] = group
@@ -167,7 +175,7 @@ class DaemonClient:
             body["temperature"] = temperature
         if replay is not None:
             body["vllm_xargs"] = {"replay": replay}
-        return await self._call("/v1/chat/completions", body)
+        return (await self._call("/v1/chat/completions", body))[0]
 
     async def complete(self, program: str, prompt: list[int], replay: list[int], *, group: str | None = None) -> Answer:
         """One step's model call in token ids: ``prompt`` goes in, and the engine is forced to emit ``replay``."""
@@ -177,16 +185,59 @@ class DaemonClient:
         }  # fmt: skip
         if group is not None:
             body["group_id"] = group
-        return await self._call("/v1/completions", body)
+        return (await self._call("/v1/completions", body))[0]
 
-    async def _call(self, path: str, body: dict[str, object]) -> Answer:
+    async def generate(
+        self,
+        program: str,
+        prompt: list[int],
+        *,
+        max_tokens: int,
+        replay: str | list[int] | None = None,
+        ignore_eos: bool = False,
+        group: str | None = None,
+        sampling: Mapping[str, float] | None = None,
+    ) -> Generation:
+        """One step's model call in token ids, with everything that a trainer wants to know of them.
+
+        A call that the engine aborts, since the weights change, is sent again with what came of it, until it ends
+        otherwise. ``DaemonError`` if the engine computed on other ids than it was sent.
+        """
+        if self._gives_logprobs is None:
+            self._gives_logprobs = (await self.health() or {}).get("engine") != "emulated"
+        common: dict[str, object] = {
+            "model": self.model, "program_id": program, "ignore_eos": ignore_eos, "skip_special_tokens": False,
+            **(sampling or {}),
+        }  # fmt: skip
+        if group is not None:
+            common["group_id"] = group
+        pieces = Pieces(prompt, max_tokens, replay, logprobs=self._gives_logprobs)
+        while not pieces.ended:
+            if pieces.ids and isinstance(pieces.replay, str):
+                text = {"model": self.model, "prompt": pieces.replay, "add_special_tokens": False}
+                pieces.replay = (await self._send("POST", "/tokenize", text))[0]["tokens"]
+            pieces.add(*await self._call("/v1/completions", common | pieces.body()))
+        return pieces.whole(None if pieces.said is None else await self.detokenize(pieces.said))
+
+    async def tokenize(self, messages: Messages, tools: list[dict[str, Any]] | None, answering: bool) -> list[int]:
+        """Ids that the engine's chat template makes of ``messages``. ``answering``: up to where the model goes on."""
+        body = {"model": self.model, "messages": messages, "add_generation_prompt": answering}
+        body |= {} if tools is None else {"tools": tools}
+        return (await self._send("POST", "/tokenize", body))[0]["tokens"]  # type: ignore[no-any-return]
+
+    async def detokenize(self, ids: list[int]) -> str:
+        """The text of ``ids``, special tokens and all."""
+        return (await self._send("POST", "/detokenize", {"model": self.model, "tokens": ids}))[0]["prompt"]  # type: ignore[no-any-return]
+
+    async def _call(self, path: str, body: dict[str, object]) -> tuple[Answer, dict[str, Any], Mapping[str, str]]:
+        """The answer, its one choice as it came, and the headers that came with it."""
         began = time.monotonic()
         answer, headers, attempts = await self._send("POST", path, body)
         choice, usage = answer["choices"][0], answer["usage"]
         details = usage.get("prompt_tokens_details") or {}
         said = (choice["message"].get("content") if "message" in choice else choice.get("text")) or ""
         calls = tool_calls(choice.get("message") or {})
-        return Answer(
+        told = Answer(
             content=said + "".join(written(call) for call in calls),
             tool_calls=calls,
             finish_reason=choice.get("finish_reason") or "",
@@ -198,6 +249,7 @@ class DaemonClient:
             worker=headers.get("X-Thunderctl-Worker", ""),
             attempts=attempts,
         )
+        return told, choice, headers
 
     async def tool(self, program: str, state: Literal["started", "finished"], tool: str = "") -> None:
         """A tool of the program started or finished somewhere outside the daemon's environments."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from thunderctl.agents.client import DaemonClient
@@ -25,3 +25,7 @@ class Desk:
     """Seconds on the wall that one of them takes."""
     over: Callable[[], bool] = lambda: False
     """Whether the run is ending: then no agent begins another step."""
+    tokens: bool = False
+    """Whether agents talk to the engine in token ids and keep them (``tokens.py``)."""
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    """How live answers are drawn: ``temperature``, ``top_p`` … as the engine's API calls them. Replay draws nothing."""

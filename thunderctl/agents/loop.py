@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from thunderctl.agents.client import Answer, Lease, ToolResult
 from thunderctl.agents.desk import Desk
 from thunderctl.agents.rollout import CutOff, Rollout, run_to_its_end
+from thunderctl.agents.tokens import Transcript
 from thunderctl.errors import EnvironmentFailure, ThunderError
 from thunderctl.workload.base import Task, Workload
 from thunderctl.workload.files import RecordedStep
@@ -81,6 +82,8 @@ class TaskAgent(ABC, Generic[W, T]):
         self._workload = workload
         self._task = task
         self._rollout = rollout
+        self.transcript = Transcript(desk.client) if desk.tokens else None
+        """What it said and was shown, in token ids; ``None`` unless the desk wants that."""
         self._equipped = False
         self._announced: asyncio.Task[Lease] | None = None
         self._early: asyncio.Task[None] | None = None
@@ -88,8 +91,8 @@ class TaskAgent(ABC, Generic[W, T]):
     @property
     def tag(self) -> str:
         """A line for the top of the prompt. Without one of its own an agent would share the cache of another on the
-        same task: in life it would not."""
-        return f"Session {self._desk.run}, {self._rollout.agent}."
+        same task: in life it would not. The samples of a group are meant to share it."""
+        return f"Session {self._desk.run}, {self._rollout.group or self._rollout.agent}."
 
     # ------------------------------------------------------------------ before it starts
 
@@ -150,20 +153,24 @@ class TaskAgent(ABC, Generic[W, T]):
             raise TrajectoryEnded
         return steps[self._rollout.steps]
 
-    async def ask(self, messages: list[dict[str, Any]], **how: Any) -> Answer:
-        """The model's answer for this step; ``how`` goes to :meth:`DaemonClient.chat`."""
-        recorded = self.recorded()
+    async def ask(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None) -> Answer:
+        """The model's answer for this step. ``tools``: OpenAI function schemas."""
+        recorded, rollout = self.recorded(), self._rollout
         if self._desk.over():
             raise CutOff
-        answer = await self._client.chat(
-            self._rollout.program,
-            messages,
-            max_tokens=self._workload.limits.output_tokens,
-            replay=recorded.content if recorded is not None else None,
-            **how,
-        )
+        how: dict[str, Any] = {
+            "max_tokens": self._workload.limits.output_tokens,
+            "replay": recorded.content if recorded is not None else None,
+            "sampling": self._desk.sampling if recorded is None else None,
+            "group": rollout.group,
+            "tools": tools,
+        }
+        if self.transcript is not None:
+            answer = await self.transcript.ask(rollout.program, messages, step=rollout.steps + 1, **how)
+        else:
+            answer = await self._client.chat(rollout.program, messages, **how)
         if recorded is not None and answer.content != recorded.content:
-            raise ThunderError(f"step {self._rollout.steps + 1}: the engine did not emit the recorded answer")
+            raise ThunderError(f"step {rollout.steps + 1}: the engine did not emit the recorded answer")
         return answer
 
     async def use(self, lease: Lease, command: str, tool: str | None = None, timeout_s: float | None = None) -> ToolRun:

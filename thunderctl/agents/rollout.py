@@ -71,6 +71,8 @@ class Rollout:
     """Steps of a replay whose tool did not return what it returned when it was recorded."""
     models: dict[str, dict[str, float]] = field(default_factory=dict)
     """Where a workload uses several models: each one's calls, tokens and cost."""
+    group: str | None = None
+    """The group of samples that it belongs to; they share their first prompt, and the scheduler keeps them together."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

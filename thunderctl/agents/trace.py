@@ -15,8 +15,10 @@ import random
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from thunderctl.agents.client import Answer
 from thunderctl.agents.desk import Desk
 from thunderctl.agents.rollout import CutOff, run_to_its_end
+from thunderctl.agents.tokens import REWRITTEN, TRUNCATED, Transcript
 from thunderctl.errors import ThunderError
 from thunderctl.traces.trace import Assignment, TraceStep
 
@@ -45,6 +47,8 @@ class ProgramRollout:
     started: float = 0.0
     ended: float = 0.0
     steps: int = 0
+    group: str | None = None
+    """The group of samples that it belongs to, instead of the trace's own."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,16 +57,22 @@ class ProgramRollout:
 class Context:
     """The token ids of one assignment, call by call."""
 
-    def __init__(self, assignment: Assignment, run: str) -> None:
+    def __init__(self, assignment: Assignment, run: str, group: str | None = None) -> None:
         program = assignment.program
+        group = group or program.group
         self._limit = program.context_limit
         self._own = random.Random(f"{run}/{assignment.id}")  # noqa: S311 - token ids, no secret
         shared = _ids(random.Random(f"{run}/shared prefix"), program.shared_prefix)  # noqa: S311
         rest = program.first_prompt - len(shared)
-        source = self._own if program.group is None else random.Random(f"{run}/group {program.group}")  # noqa: S311
+        source = self._own if group is None else random.Random(f"{run}/group {group}")  # noqa: S311
         self._ids = [*shared, *_ids(source, rest)]
         # What happened before the first step that is run is taken as read.
         self._ids += _ids(self._own, program.prompt_at(assignment.first_step) - program.first_prompt)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the next prompt is cut on the left, to fit."""
+        return self._limit is not None and len(self._ids) > self._limit
 
     def call(self, step: TraceStep) -> tuple[list[int], list[int]]:
         """Prompt of the next call and what the engine is to emit: reasoning first, then what stays."""
@@ -85,6 +95,8 @@ class TraceAgent:
 
     def __init__(self, desk: Desk, assignment: Assignment, rollout: ProgramRollout) -> None:
         self._rollout = rollout
+        self.transcript = Transcript(desk.client) if desk.tokens else None
+        """Its calls in token ids; ``None`` unless the desk wants them."""
         self._client = desk.client
         self._assignment = assignment
         self._run = desk.run
@@ -100,13 +112,15 @@ class TraceAgent:
     async def _work(self) -> str:
         assignment, rollout = self._assignment, self._rollout
         program = assignment.program
-        context = Context(assignment, self._run)
+        group = rollout.group or program.group
+        context = Context(assignment, self._run, group)
         for step in program.steps[assignment.first_step :]:
             if self._over():
                 raise CutOff
+            why = TRUNCATED if context.is_cut else REWRITTEN  # reasoning is left out of what follows it
             prompt, emitted = context.call(step)
             began = self._clock()
-            answer = await self._client.complete(rollout.program, prompt, emitted, group=program.group)
+            answer = await self._ask(prompt, emitted, group, why)
             if answer.output_tokens != len(emitted):
                 raise ThunderError(
                     f"call {rollout.steps + 1}: the engine emitted {answer.output_tokens} tokens, not {len(emitted)}"
@@ -133,3 +147,9 @@ class TraceAgent:
                 },
             )  # fmt: skip
         return "finished"
+
+    async def _ask(self, prompt: list[int], emitted: list[int], group: str | None, why: str) -> Answer:
+        program, step = self._rollout.program, self._rollout.steps + 1
+        if self.transcript is None:
+            return await self._client.complete(program, prompt, emitted, group=group)
+        return await self.transcript.complete(program, prompt, emitted, step=step, group=group, why=why)

@@ -20,7 +20,6 @@ from thunderctl.cli.dataset import absolute, load_dataset
 from thunderctl.cli.show import err
 from thunderctl.errors import PreflightError, UsageError, WorkloadError
 from thunderctl.profile_files import ResolvedProfile
-from thunderctl.runs.driver import Plan
 from thunderctl.runs.shape import Shape, Warmup, choose, parse_arrival, parse_warmup
 from thunderctl.runs.tasks import TaskPlan, choose_tasks
 from thunderctl.runs.trace import TracePlan, longest_call
@@ -164,15 +163,18 @@ class Asked:
         return cls(**known)
 
 
-def make_plan(asked: Asked, resolved: ResolvedProfile) -> Plan:
-    """What there is to do; ``UsageError``, ``WorkloadError`` or ``PreflightError`` if it cannot be done."""
+def make_plan(asked: Asked, resolved: ResolvedProfile, *, cut_to_fit: bool = False) -> TaskPlan | TracePlan:
+    """What there is to do; ``UsageError``, ``WorkloadError`` or ``PreflightError`` if it cannot be done.
+
+    ``cut_to_fit``: programs of a trace end where the model's context does, so none is too long.
+    """
     if asked.workload == "trace":
         _refuse_options(asked.workload, {
             "--live": asked.live, "--dataset": asked.dataset, "--strict": asked.strict,
             "--task": asked.only, "--max-steps": asked.max_steps,
             "--shuffle": asked.shuffle, "--tool-latency": asked.tool_latency, "--corpus": asked.corpus,
         })  # fmt: skip
-        return _trace_plan(asked, resolved)
+        return _trace_plan(asked, resolved, cut_to_fit=cut_to_fit)
     _refuse_options(asked.workload, {"--trace": asked.trace, "--start": asked.start})
     if asked.strict and asked.dataset is None:
         raise UsageError("--strict is about the rows of --dataset")
@@ -288,11 +290,11 @@ def _error_share(asked: Asked, resolved: ResolvedProfile) -> float:
     return resolved.profile.runs.max_error_share if asked.max_error_rate is None else asked.max_error_rate
 
 
-def _trace_plan(asked: Asked, resolved: ResolvedProfile) -> TracePlan:
+def _trace_plan(asked: Asked, resolved: ResolvedProfile, *, cut_to_fit: bool) -> TracePlan:
     profile, shape = resolved.profile, _shape(asked)
     if asked.trace is None:
         bundled = ", ".join(path.stem for path in list_traces())
-        raise UsageError("run trace wants --trace", hint=f"a file, or a bundled one: {bundled}")
+        raise UsageError("workload trace wants --trace", hint=f"a file, or a bundled one: {bundled}")
     _need_replay(resolved, "the tokens of a trace", "add -c workers.replay=true")
     file = find_trace(asked.trace)
     trace = load_trace(file)
@@ -300,7 +302,7 @@ def _trace_plan(asked: Asked, resolved: ResolvedProfile) -> TracePlan:
         named = [(program.id, program) for program in trace.programs]
         chosen = choose(named, pattern=asked.pattern, part=asked.part, shuffle=False, seed=0, what="program")
         trace = make_trace(trace.name, chosen)
-    longest = profile.model.max_model_len
+    longest = None if cut_to_fit else profile.model.max_model_len
     too_long = sum(longest_call(program) > longest for program in trace.programs) if longest else 0
     if too_long:
         said = f"{too_long} of {len(trace.programs)} programs are longer than model.max_model_len, {longest:,} tokens"

@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.table import Table
 
-from thunderctl.cli import complete
+from thunderctl.cli import bench_rollout, complete
 from thunderctl.cli.experiment import LOADS, Trial, run_trials
 from thunderctl.cli.show import AsJson, out, print_json, ticker
 from thunderctl.cli.simulate import Jobs, TraceName
@@ -251,6 +251,9 @@ def policies_command(
         return
     title = f"Simulated · {told.name} · trace {about.name} · {lasts:.0f} s, {repeats} seeds"
     out.print(experiment.table(made, title))
+
+
+app.command("rollouts")(bench_rollout.rollouts)
 
 
 # ------------------------------------------------------------------ lists on the command line

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -39,7 +40,7 @@ from thunderctl.cli.asked import (
 )
 from thunderctl.cli.dataset import Dataset, Strict
 from thunderctl.cli.progress import ProgressMode, Shown
-from thunderctl.cli.run import bring_what_is_needed, execute
+from thunderctl.cli.run import execute
 from thunderctl.cli.show import AsJson, Overrides, err, out, print_json, ticker
 from thunderctl.core.policies import POLICIES
 from thunderctl.errors import BelowLimit, ExitCode, UsageError
@@ -50,6 +51,7 @@ from thunderctl.report.compare import compare as compare_arms
 from thunderctl.report.compare_table import compare_table
 from thunderctl.report.stats import summarise
 from thunderctl.runs.driver import Plan
+from thunderctl.runs.on_a_node import bring_up_for
 from thunderctl.runs.store import find_run, write_whole
 
 MOST_AGENTS = 4096
@@ -211,7 +213,7 @@ def _stored(runs: list[str]) -> list[Arms]:
 # ------------------------------------------------------------------ running it, and saying what came of it
 
 
-def _measure(plans: dict[str, Plan], chosen: dict[str, ResolvedProfile], repeats: int) -> Arms:
+def _measure(plans: Mapping[str, Plan], chosen: dict[str, ResolvedProfile], repeats: int) -> Arms:
     """One load: every arm once, then every arm again."""
     summaries: Arms = {name: [] for name in chosen}
     try:
@@ -231,8 +233,7 @@ def _one(plan: Plan, resolved: ResolvedProfile) -> dict[str, Any]:
     node = f"compare-{secrets.token_hex(4)}"
     try:
         with ticker() as tell:
-            bring_what_is_needed(plan, resolved, tell)
-            handle = launcher.bring_up(resolved, name=node, progress=tell, ends_with_me=True)
+            handle = bring_up_for(plan, resolved, tell, name=node, ends_with_me=True)
         _store, summary = execute(plan, resolved, handle)
     finally:
         with ticker() as tell:

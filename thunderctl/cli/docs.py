@@ -35,6 +35,7 @@ _EXAMPLES = re.compile(r"^Examples?:[ \t]*\n(?P<lines>(?:[ \t]*\n|[ \t]+\S.*\n?)
 PAGES = (
     ("What a run stores", "thunderctl.runs.store"),
     ("What the figures mean", "thunderctl.report.stats"),
+    ("What a roll-out's figures mean", "thunderctl.rollouts.figures"),
     ("Progress as JSON lines", "thunderctl.cli.live_lines"),
 )
 """Modules whose docstrings a user may want, with a title each; the policies follow by themselves."""

@@ -26,6 +26,7 @@ from thunderctl.cli import (
     plan,
     profile,
     report,
+    rollout,
     run,
     simulate,
     top,
@@ -78,6 +79,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("gc")(gc.gc)
 app.command("doctor")(doctor.doctor)
 app.command("docs")(docs.docs)
+app.add_typer(rollout.app, name="rollout")
 app.add_typer(trace.app, name="trace")
 app.add_typer(metrics.app, name="metrics")
 app.add_typer(workload.app, name="workload")
@@ -89,7 +91,7 @@ app.add_typer(engine.app, name="engine")
 app.add_typer(env.app, name="env")
 
 PANELS = {
-    "Run agents, and see what came of it": ("run", "compare", "workload", "report", "evaluate"),
+    "Run agents, and see what came of it": ("run", "rollout", "compare", "workload", "report", "evaluate"),
     "The node that they run on": ("up", "down", "status", "top", "ps", "logs", "explain", "env", "metrics"),
     "Without GPUs, and before a run": ("simulate", "plan", "calibrate", "trace", "bench"),
     "This machine": ("doctor", "gc", "profile", "engine", "docs"),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,26 +46,24 @@ from thunderctl.cli.evaluate import evaluate_stored
 from thunderctl.cli.live import watch
 from thunderctl.cli.progress import ProgressMode, Shown
 from thunderctl.cli.show import AsJson, Overrides, err, out, print_json, ticker
-from thunderctl.environments.ahead import bring_base
-from thunderctl.errors import DaemonError, ExitCode, UsageError
+from thunderctl.errors import ExitCode, UsageError
 from thunderctl.launcher import DEFAULT_NODE, NodeHandle
-from thunderctl.node import alive, node_dir, same_process
-from thunderctl.profile import Profile
-from thunderctl.profile_files import ResolvedProfile, load_profile
+from thunderctl.profile_files import ResolvedProfile
 from thunderctl.report import tables
 from thunderctl.report.run_page import write_page
 from thunderctl.report.stats import summarise
 from thunderctl.runs import resume as resuming
-from thunderctl.runs.driver import DRAIN_S, Driver, Plan, manifest, own_argv
+from thunderctl.runs.begin import begin_run, identity
+from thunderctl.runs.driver import DRAIN_S, Driver, Plan
 from thunderctl.runs.evaluate import find_harness
+from thunderctl.runs.on_a_node import bring_up_for, node_that_lasts, profile_of_run, profile_to_use
 from thunderctl.runs.resume import AT_FIRST, Earlier
 from thunderctl.runs.store import RunFolder, find_run, new_run_id
-from thunderctl.runs.tasks import TaskPlan
 
 __all__ = [
     "Agents", "Arrival", "Asked", "Dataset", "Duration", "Judge", "Live", "MaxDuration", "MaxErrors", "MaxSteps",
     "Part", "Pattern", "Programs", "Ramp", "Seed", "Shuffle", "Start", "StartAt", "Tasks", "TraceName", "WarmUp",
-    "WorkloadName", "execute", "load_launched", "make_plan", "run",
+    "WorkloadName", "execute", "make_plan", "run",
 ]  # fmt: skip
 
 
@@ -137,7 +133,8 @@ def run(
         thunderctl run trace --trace coding --agents 96 --profile emulated-h100x8-glm46 --duration 600 --start steady
         thunderctl run --resume 20260301-101500-swebench-1a2b
     """
-    up_already = _node_that_lasts()
+    with ticker() as tell:
+        up_already = node_that_lasts(tell)
     folder: tuple[RunFolder, Earlier] | None = None
     if resume is not None:
         given = {
@@ -157,23 +154,46 @@ def run(
             workload, agents, live, dataset, task, judge, max_steps, trace, programs, duration, start, seed,
             ramp, arrival, max_duration, warmup, part, pattern, shuffle, max_error_rate, strict, tool_latency, corpus,
         )  # fmt: skip
-        resolved = _profile_to_use(profile, overrides, up_already)
+        resolved = profile_to_use(profile, overrides, up_already)
         plan = make_plan(asked, resolved)
     if evaluate:
         if asked.dataset is None:
             raise UsageError("--evaluate is for the rows of --dataset: bundled tasks have tests of their own")
         find_harness(Path(sys.executable))
+    store, summary = carry_out(plan, resolved, up_already, keep=keep, more={"asked": asked.as_dict()}, resumed=folder)
+    if evaluate:
+        evaluate_stored(store)
+        summary = store.read("summary.json")
+    if as_json:
+        print_json({**summary, "folder": str(store.folder)})
+        return
+    out.print(tables.run_table(summary))
+    out.print(f"\nstored in {store.folder}", soft_wrap=True, highlight=False)
+
+
+def carry_out(
+    plan: Plan,
+    resolved: ResolvedProfile,
+    up_already: NodeHandle | None,
+    *,
+    keep: bool,
+    more: Mapping[str, Any],
+    resumed: tuple[RunFolder, Earlier] | None,
+) -> tuple[RunFolder, dict[str, Any]]:
+    """Execute the plan on the node that is up, or on one that comes for it and, unless it is to ``keep``, goes.
+
+    ``typer.Exit`` if the run was interrupted. What else is said here is said in :func:`execute`.
+    """
     ours = up_already is None and not keep
     waits = True
     try:
         with _sigterm_is_ctrl_c():
             with ticker() as tell:
-                bring_what_is_needed(plan, resolved, tell)
-                handle = launcher.bring_up(resolved, progress=tell, ends_with_me=ours)
+                handle = bring_up_for(plan, resolved, tell, name=DEFAULT_NODE, ends_with_me=ours)
             notice = (launcher.health_of(handle.record) or {}).get("environments", {}).get("notice")
             if notice:
                 err.print(f"[yellow]{notice}[/]")
-            store, summary = execute(plan, resolved, handle, asked=asked, resumed=folder)
+            return execute(plan, resolved, handle, more=more, resumed=resumed)
     except Abandoned:
         waits = False
         if ours:
@@ -186,32 +206,6 @@ def run(
         if ours and waits:
             with ticker() as tell:
                 launcher.take_down(DEFAULT_NODE, progress=tell)
-    if evaluate:
-        evaluate_stored(store)
-        summary = store.read("summary.json")
-    if as_json:
-        print_json({**summary, "folder": str(store.folder)})
-        return
-    out.print(tables.run_table(summary))
-    out.print(f"\nstored in {store.folder}", soft_wrap=True, highlight=False)
-
-
-def _node_that_lasts() -> NodeHandle | None:
-    """The node that is up. One whose command was killed ends within a second or so: that is waited for."""
-    handle = launcher.current()
-    if handle is None:
-        return None
-    parent = json.loads((node_dir(handle.name) / "launch.json").read_text()).get("parent")
-    if parent is None or same_process(int(parent["pid"]), parent["create_time"]):
-        return handle
-    with ticker() as tell:
-        tell("waiting for the node of a command that was killed to be gone")
-        give_up = time.monotonic() + launcher.STOP_S
-        while alive(handle.record):
-            if time.monotonic() > give_up:
-                raise DaemonError("the node of a command that was killed does not end", hint="`thunderctl down`")
-            time.sleep(0.2)
-    return None
 
 
 @contextmanager
@@ -228,30 +222,6 @@ def _sigterm_is_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _profile_to_use(profile: str | None, overrides: list[str] | None, up_already: NodeHandle | None) -> ResolvedProfile:
-    if profile is None and up_already is not None:
-        if overrides:
-            raise UsageError("-c changes a profile: say which with --profile", hint="or `thunderctl down` first")
-        return load_launched(up_already)
-    resolved = load_profile(profile or "laptop", overrides or ())
-    _refuse_another_node(resolved, up_already)
-    return resolved
-
-
-def _refuse_another_node(resolved: ResolvedProfile, up_already: NodeHandle | None) -> None:
-    if up_already is not None and up_already.record.digest != resolved.profile.digest():
-        raise UsageError(
-            f"a node is up with another profile ({up_already.record.profile}), and a run does not replace it",
-            hint="leave --profile out to use it, or `thunderctl down` first",
-        )
-
-
-def load_launched(handle: NodeHandle) -> ResolvedProfile:
-    """The profile that a running node was started with."""
-    launch = json.loads((node_dir(handle.name) / "launch.json").read_text())
-    return ResolvedProfile(Profile.model_validate(launch["profile"]), launch["sources"], f"node {handle.name}")
-
-
 def _plan_again(
     run_id: str,
     profile: str | None,
@@ -265,32 +235,19 @@ def _plan_again(
             raise UsageError(f"--resume goes on with the run as it was asked for: leave {option} out")
     store = find_run(run_id)
     said = store.read("manifest.json")
+    if "rollout" in said:
+        raise UsageError(
+            f"run {store.id} is that of a roll-out", hint="thunderctl rollout run --resume DIR, its --out folder"
+        )
     if "asked" not in said:
         raise UsageError(f"run {store.id} was stored by an older thunderctl, or by compare: it cannot be resumed")
     asked = Asked.from_dict(said["asked"])
-    if profile is not None or overrides:
-        resolved = load_profile(profile or said["profile"], overrides or ())
-    else:
-        stored = store.read("profile.json")
-        resolved = ResolvedProfile(Profile.model_validate(stored["profile"]), stored["sources"], f"run {store.id}")
-    if resolved.profile.digest() != said["profile_digest"]:
-        raise UsageError(
-            f"run {store.id} cannot be resumed: this is not the profile that it was begun with",
-            hint="leave --profile and -c out: the run has its own",
-        )
-    _refuse_another_node(resolved, up_already)
+    resolved = profile_of_run(store, profile, overrides, up_already)
     earlier = resuming.look_back(store)
     resuming.refuse_if_nothing_is_left(said, earlier, store.id)
     plan = make_plan(asked, resolved)
-    about = {"kind": plan.kind, "agents": plan.agents, "due": plan.due, "shape": plan.shape.about(), **plan.about()}
-    resuming.refuse_another_plan(said, about, store.id)
+    resuming.refuse_another_plan(said, identity(plan), store.id)
     return asked, resolved, plan, (store, earlier)
-
-
-def bring_what_is_needed(plan: Plan, resolved: ResolvedProfile, tell: Callable[[str], None]) -> None:
-    """What the environments of all agents start from; ``PreflightError`` if it cannot be had."""
-    if isinstance(plan, TaskPlan):
-        bring_base(plan.workload.environment.image, resolved.profile.environments, tell)
 
 
 def execute(
@@ -298,12 +255,12 @@ def execute(
     resolved: ResolvedProfile,
     handle: NodeHandle,
     *,
-    asked: Asked | None = None,
+    more: Mapping[str, Any] | None = None,
     resumed: tuple[RunFolder, Earlier] | None = None,
 ) -> tuple[RunFolder, dict[str, Any]]:
     """Drive the plan on a node that is up; store and summarise it, also when it was cut short.
 
-    ``asked``: what ``--resume`` needs to make the plan again. ``resumed``: the folder to go on in.
+    ``more``: what ``--resume`` needs to make the plan again, for the manifest. ``resumed``: the folder to go on in.
     ``KeyboardInterrupt`` if the run was told to end; ``Abandoned`` if it was told twice.
     """
     store, earlier = resumed or (RunFolder.create(new_run_id(plan.name)), AT_FIRST)
@@ -313,7 +270,7 @@ def execute(
         interrupted, abandoned = True, False
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                interrupted = runner.run(_drive(plan, resolved, handle, store, earlier, asked))
+                interrupted = runner.run(_drive(plan, resolved, handle, store, earlier, more))
         except asyncio.CancelledError:
             abandoned = True
             raise Abandoned from None
@@ -329,19 +286,16 @@ def execute(
 
 
 async def _drive(
-    plan: Plan, resolved: ResolvedProfile, handle: NodeHandle, store: RunFolder, earlier: Earlier, asked: Asked | None
+    plan: Plan,
+    resolved: ResolvedProfile,
+    handle: NodeHandle,
+    store: RunFolder,
+    earlier: Earlier,
+    more: Mapping[str, Any] | None,
 ) -> bool:
     """Whether the run was told to end before its work was done."""
     async with handle.client() as client:
-        health = await client.health()
-        if earlier.sittings:
-            resuming.note_sitting(store, earlier, health)
-        else:
-            said = manifest(plan, resolved, health, own_argv())
-            store.write("manifest.json", said | ({"asked": asked.as_dict()} if asked is not None else {}))
-            profile = {"profile": resolved.profile.model_dump(mode="json"), "sources": resolved.sources}
-            store.write("profile.json", profile)
-        driver = Driver(plan, client, store, time_scale=health.get("time_scale", 1.0), earlier=earlier)
+        driver = await begin_run(plan, resolved, client, store, earlier=earlier, more=more)
         drawing = asyncio.create_task(watch(driver.progress))
         try:
             with _ended_by_signals(driver):

@@ -130,6 +130,16 @@ class WorkerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightsChanged:
+    """The model has other weights on every worker: what was cached is of no use. ``version`` of them; it never falls.
+
+    The same version again: only the caches were dropped.
+    """
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Timer:
     """The time that ``Scheduler.next_deadline`` asked for has come."""
 
@@ -151,6 +161,7 @@ Event = (
     | WorkerUp
     | WorkerDraining
     | WorkerLost
+    | WeightsChanged
     | Timer
 )
 

@@ -19,9 +19,13 @@ def violations(scheduler: Scheduler) -> list[str]:
     for program in scheduler.programs.values():
         calls.update(program.calls)
         found += _of_program(program, scheduler.workers)
+        if program.origin is not None and program.weights != scheduler.weights:
+            found.append(f"{program.id}: {program.origin} caches it for weights {program.weights}, which are gone")
     found += scheduler.preparation.mismatches(scheduler.programs)
     for ledger in scheduler.workers.values():
         found += ledger.mismatches(scheduler.now)
+        if ledger.weights != scheduler.weights:
+            found.append(f"{ledger.name} caches for weights {ledger.weights}, in force are {scheduler.weights}")
         found += [
             f"{name} counts on {ledger.name} without being there"
             for name in ledger.entries

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from thunderctl.core.cost import CostModel
-from thunderctl.core.program import Phase, Program, Status
+from thunderctl.core.program import ACTING, ACTIVE, REASONING, Phase, Program
 
 FIRST_HITS = 16
 """Programs whose first calls tell how long the prefix is that all of them share."""
@@ -59,7 +59,8 @@ class FadingSum:
         self._value = left if left > 0.0 else 0.0
 
     def read(self, now: float) -> float:
-        self._advance(now)
+        if self.half_life != math.inf:
+            self._advance(now)
         return self._value
 
     def seconds_until(self, target: float, now: float) -> float:
@@ -109,6 +110,8 @@ class WorkerLedger:
     cost: CostModel = field(default_factory=CostModel)
     shared: int = 0
     """Leading tokens that all programs have in common, as the engine's cache shows."""
+    weights: int = 0
+    """Version of the weights that computed what it caches."""
     _first_hits: deque[int] = field(default_factory=lambda: deque(maxlen=FIRST_HITS))
     _groups: dict[str, Group] = field(default_factory=dict)
     """Groups that have members here."""
@@ -144,16 +147,22 @@ class WorkerLedger:
             known.shared = cached_tokens
             self._count(known, 1)
 
+    def forget_cache(self, weights: int) -> None:
+        """What the engine cached is gone, and what programs share is no longer known."""
+        self.weights = weights
+        self.shared = self._further = self._group_twice = 0
+        self._first_hits.clear()
+        for group in self._groups.values():
+            group.shared = 0
+
     def _count(self, group: Group, sign: int) -> None:
         """Add what ``group`` counts more than once to the sums, or take it out."""
         if group.shared and group.members > 1:
             self._further += sign * (group.members - 1)
             self._group_twice += sign * (group.members - 1) * group.shared
 
-    def _join(self, name: str | None, members: int) -> None:
+    def _join(self, name: str, members: int) -> None:
         """``members`` more programs of the group ``name``; negative: fewer."""
-        if name is None:
-            return
         group = self._groups.setdefault(name, Group())
         self._count(group, -1)
         group.members += members
@@ -165,12 +174,13 @@ class WorkerLedger:
         """Count ``program`` with these figures, in place of whatever it counted for before."""
         entry = self.entries.get(program)
         if entry is None:
-            self._join(group, 1)
+            if group is not None:
+                self._join(group, 1)
             self.entries[program] = Entry(tokens, phase, since, group)
         else:
             self._uncount(entry, now)
             entry.tokens, entry.phase, entry.since = tokens, phase, since
-        if phase is Phase.REASONING:
+        if phase is REASONING:
             self.reasoning += tokens
             self.reasoning_programs += 1
         else:
@@ -182,11 +192,12 @@ class WorkerLedger:
         entry = self.entries.pop(program, None)
         if entry is not None:
             self._uncount(entry, now)
-            self._join(entry.group, -1)
+            if entry.group is not None:
+                self._join(entry.group, -1)
 
     def _uncount(self, entry: Entry, now: float) -> None:
         """Take the entry's figures out of the sums."""
-        if entry.phase is Phase.REASONING:
+        if entry.phase is REASONING:
             self.reasoning -= entry.tokens
             self.reasoning_programs -= 1
         else:
@@ -200,14 +211,14 @@ class WorkerLedger:
     def faded_use_of(self, program: str, now: float) -> float:
         """What dropping ``program`` would take off :meth:`used`."""
         entry = self.entries[program]
-        if entry.phase is Phase.REASONING:
+        if entry.phase is REASONING:
             return entry.tokens
         return entry.tokens * self.fading.weight(entry.since, now)
 
     def mismatches(self, now: float) -> list[str]:
         """Differences between the sums and a fresh count, in words; empty if the ledger is right."""
-        reasoning = sum(e.tokens for e in self.entries.values() if e.phase is Phase.REASONING)
-        acting = [e for e in self.entries.values() if e.phase is Phase.ACTING]
+        reasoning = sum(e.tokens for e in self.entries.values() if e.phase is REASONING)
+        acting = [e for e in self.entries.values() if e.phase is ACTING]
         faded = sum(e.tokens * self.fading.weight(e.since, now) for e in acting)
         found = []
         if reasoning != self.reasoning:
@@ -231,32 +242,23 @@ class WorkerLedger:
 K = TypeVar("K", int, float, tuple[float, int])
 
 
-class Line:
+class Line(OrderedDict[str, float]):
     """Names in the order of keys that never decrease from one ``put`` to the next, e.g. moments; all in O(1)."""
 
-    __slots__ = ("_keys",)
-
-    def __init__(self) -> None:
-        self._keys: OrderedDict[str, float] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._keys
+    __slots__ = ()
 
     def put(self, name: str, key: float) -> None:
         """Put ``name`` at the end; it keeps its place if it stands there with that key already."""
-        if self._keys.get(name) != key:
-            self._keys[name] = key
-            self._keys.move_to_end(name)
+        if self.get(name) != key:
+            self[name] = key
+            self.move_to_end(name)
 
     def remove(self, name: str) -> None:
-        self._keys.pop(name, None)
+        self.pop(name, None)
 
     def first(self) -> tuple[float, str] | None:
         """The smallest key and its name, left in place."""
-        for name, key in self._keys.items():
+        for name, key in self.items():
             return key, name
         return None
 
@@ -274,7 +276,7 @@ class Acting:
     def noticed(self, program: Program, key: float) -> bool:
         """Bring the place of ``program`` up to date; says whether it acts and holds capacity."""
         name = program.id
-        acts = program.status is Status.ACTIVE and program.phase is Phase.ACTING
+        acts = program.status is ACTIVE and program.phase is ACTING
         before, now_on = self._on.get(name), program.worker if acts else None
         if before is not None and before != now_on:
             self._lines[before].remove(name)
@@ -286,6 +288,12 @@ class Acting:
             self._lines[now_on] = self._queue()
         self._lines[now_on].put(name, key)
         return True
+
+    def remove(self, name: str) -> None:
+        """Take a program out: it stands in another order now."""
+        worker = self._on.pop(name, None)
+        if worker is not None:
+            self._lines[worker].remove(name)
 
     def first(self, worker: str) -> str | None:
         """Whoever acts on ``worker`` and comes first; ``None`` if nobody does."""
@@ -314,11 +322,11 @@ class LazyHeap(Generic[K]):
         return name in self._live
 
     def put(self, name: str, key: K) -> None:
-        self._serial += 1
-        self._live[name] = self._serial
-        heapq.heappush(self._heap, (key, self._serial, name))
-        if len(self._heap) > 2 * len(self._live) + 64:
-            self._heap = [item for item in self._heap if self._live.get(item[2]) == item[1]]
+        live, heap = self._live, self._heap
+        self._serial = live[name] = self._serial + 1
+        heapq.heappush(heap, (key, self._serial, name))
+        if len(heap) > 2 * len(live) + 64:
+            self._heap = [item for item in heap if live.get(item[2]) == item[1]]
             heapq.heapify(self._heap)
 
     def remove(self, name: str) -> None:
@@ -326,9 +334,10 @@ class LazyHeap(Generic[K]):
 
     def first(self) -> tuple[K, str] | None:
         """The smallest key and its name, left in place."""
-        while self._heap:
-            key, serial, name = self._heap[0]
-            if self._live.get(name) == serial:
+        heap, live = self._heap, self._live
+        while heap:
+            key, serial, name = heap[0]
+            if live.get(name) == serial:
                 return key, name
-            heapq.heappop(self._heap)
+            heapq.heappop(heap)
         return None

@@ -37,6 +37,10 @@ class Verb(StrEnum):
     RELEASE = "release"
 
 
+ACTIVE, PAUSED, TERMINATED = Status
+REASONING, ACTING = Phase
+"""Their members by themselves: looking one up in its class takes longer than half of what is decided with it."""
+
 State = tuple[Status, Phase]
 
 NEW: State = (Status.PAUSED, Phase.ACTING)
@@ -96,6 +100,8 @@ class Program:
     """Where it is ACTIVE; ``None`` while it is PAUSED."""
     origin: str | None = None
     """The worker that most likely still caches its context."""
+    weights: int = 0
+    """Version of the weights for which ``origin`` holds."""
     context_tokens: int = 0
     """Length of its context after the last finished call."""
     side_tokens: int = 0

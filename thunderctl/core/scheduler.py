@@ -15,7 +15,7 @@ from thunderctl.core.invariants import violations
 from thunderctl.core.ledger import FadingSum, Line, WorkerLedger
 from thunderctl.core.policies.base import Decision, Place, Policy
 from thunderctl.core.preparation import Preparation
-from thunderctl.core.program import Call, Phase, Program, Status, Verb
+from thunderctl.core.program import ACTING, ACTIVE, PAUSED, TERMINATED, Call, Program, Verb
 from thunderctl.core.tools import ToolTimes
 
 NO_WORKER_RETRY_S = 5.0
@@ -55,6 +55,8 @@ class Scheduler:
         """Length of a context after a call, averaged over all programs lately."""
         self.tools = ToolTimes()
         """How long tools take; without word of a tool, how long it is from one call to the next."""
+        self.weights = 0
+        """Version of the model's weights."""
         self.preparation = Preparation(prepare_ahead)
         self.forced_restores = 0
         self._releasing: set[str] = set()
@@ -78,6 +80,7 @@ class Scheduler:
             ev.WorkerUp: self._worker_up,
             ev.WorkerDraining: self._worker_draining,
             ev.WorkerLost: self._worker_lost,
+            ev.WeightsChanged: self._weights_changed,
             ev.Timer: lambda _event: None,
         }
 
@@ -98,7 +101,7 @@ class Scheduler:
         self.touched.clear()
         if self.preparation.pending:
             for name in self.preparation.due():
-                early = self.programs[name].status is Status.PAUSED
+                early = self.programs[name].status is PAUSED
                 self._effects.append(PrepareEnvironment(name, early))
         return self._effects
 
@@ -137,7 +140,7 @@ class Scheduler:
             program = Program(event.program, self.now, event.group, event.parent, since=self.now)
             self.programs[program.id] = program
         call = Call(event.call, program.id, max(1, event.prompt_tokens), self.now)
-        if program.phase is Phase.ACTING:
+        if program.phase is ACTING:
             if program.worker is not None:
                 self._ledger(program).cost.book_rest(program.tokens, self.now - program.since)
             if program.steps and not program.tool_ended:
@@ -147,9 +150,9 @@ class Scheduler:
         self._silent_until.remove(program.id)
         self.calls[call.id] = call
         program.calls[call.id] = call
-        if program.status is Status.ACTIVE and self._ledger(program).draining and program.in_flight == 0:
+        if program.status is ACTIVE and self._ledger(program).draining and program.in_flight == 0:
             self._pause(program, "its worker is draining", keeps_cache=False)
-        if program.status is Status.ACTIVE:
+        if program.status is ACTIVE:
             self.arriving[program.id] = None
         elif program.paused_since is None:
             program.paused_since = self.now
@@ -206,7 +209,7 @@ class Scheduler:
             if call.first_token is not None:
                 program.context_tokens = max(program.context_tokens, call.tokens)
             self._end(call)
-            unheard = not program.steps and not program.calls and program.status is not Status.TERMINATED
+            unheard = not program.steps and not program.calls and program.status is not TERMINATED
             if unheard and program.id in self._released_lately:
                 self._terminate(program)  # nobody will release it again
 
@@ -241,7 +244,7 @@ class Scheduler:
         grown = program.settle()
         if grown is not None:
             self.growth_tokens += GROWTH_WEIGHT * (grown - self.growth_tokens)
-            self.context_tokens += GROWTH_WEIGHT * (program.tokens - self.context_tokens)
+            self.context_tokens += GROWTH_WEIGHT * (program.rested_tokens - self.context_tokens)
         program.apply(Verb.REST)
         program.since = program.rested = self.now
         program.tool, program.tool_ended = "", False
@@ -252,7 +255,7 @@ class Scheduler:
             self._terminate(program)
         elif program.worker is not None and program.worker not in self.workers:
             self._pause(program, "its worker is gone", keeps_cache=False)
-        elif program.pause_when_rested and program.status is Status.ACTIVE:
+        elif program.pause_when_rested and program.status is ACTIVE:
             self._pause(program, "marked while it was reasoning")
 
     def _admit_held(self, program: Program) -> None:
@@ -270,7 +273,7 @@ class Scheduler:
     def _tool_started(self, event: ev.ToolStarted) -> None:
         self._silent_until.remove(event.program)
         program = self.programs.get(event.program)
-        if program is not None and program.phase is Phase.ACTING:
+        if program is not None and program.phase is ACTING:
             program.tool, program.tool_ended = event.tool, False
             self._noticed(program)
 
@@ -278,7 +281,7 @@ class Scheduler:
         program = self.programs.get(event.program)
         if program is None and event.program in self.preparation:
             self._silent_until.put(event.program, self.now + self.program_ttl_s)
-        if program is None or program.phase is not Phase.ACTING:
+        if program is None or program.phase is not ACTING:
             return
         # Its next call is near, so its context counts in full again instead of fading on.
         if program.worker is not None:
@@ -345,12 +348,13 @@ class Scheduler:
         ledger = self.workers.get(event.worker)
         if ledger is None:
             ledger = WorkerLedger(event.worker, event.capacity_tokens, event.prefill_tokens_per_s, FadingSum())
+            ledger.weights = self.weights
             self.workers[event.worker] = ledger
         ledger.capacity, ledger.draining = event.capacity_tokens, False
         ledger.prefill_tokens_per_s = event.prefill_tokens_per_s
         fading = FadingSum(self.policy.half_life(ledger))
         for entry in ledger.entries.values():
-            if entry.phase is Phase.ACTING:
+            if entry.phase is ACTING:
                 fading.add(entry.tokens, entry.since, self.now)
         ledger.fading = fading
         self.touched[event.worker] = None
@@ -397,6 +401,22 @@ class Scheduler:
             self._effects.append(Reject(call.id, call.program, 503, NO_WORKER_RETRY_S, reason))
             self._end(call)
 
+    def _weights_changed(self, event: ev.WeightsChanged) -> None:
+        """Nobody's context is cached any more. Whoever rests loses its place, since there is nothing left to keep."""
+        if event.version < self.weights:
+            return
+        self.weights = event.version
+        for ledger in self.workers.values():
+            ledger.forget_cache(event.version)
+            self.touched[ledger.name] = None
+        for program in self.programs.values():
+            program.weights = event.version
+            if program.status is ACTIVE and program.in_flight == 0:
+                self._pause(program, "the weights changed", keeps_cache=False)
+            elif program.status is PAUSED and program.origin is not None:
+                program.origin = None
+                self._noticed(program)
+
     # ------------------------------------------------------------------ decisions
 
     def _carry_out(self, decision: Decision) -> None:
@@ -413,7 +433,7 @@ class Scheduler:
         assert worker is not None, program.id  # noqa: S101 - an invariant of this class
         program.apply(Verb.PAUSE)
         if worker in self.workers:
-            if program.phase is Phase.ACTING:
+            if program.phase is ACTING:
                 self._ledger(program).cost.book_rest(program.tokens, self.now - program.since)
             self._ledger(program).drop(program.id, self.now)
             self.touched[worker] = None
@@ -426,7 +446,7 @@ class Scheduler:
         self._noticed(program)
 
     def _place(self, program: Program, place: Place) -> None:
-        if program.status is Status.ACTIVE:
+        if program.status is ACTIVE:
             if program.worker == place.worker or program.in_flight:
                 return
             self._ledger(program).drop(program.id, self.now)
@@ -438,6 +458,7 @@ class Scheduler:
             self.preparation.placed(self.now)
         moved = program.origin is not None and program.origin != place.worker
         program.worker = program.origin = place.worker
+        program.weights = self.weights
         program.paused_since = None
         self.forced_restores += place.forced
         if program.calls:

@@ -68,8 +68,11 @@ class ToolTimes:
     def add(self, tool: str, seconds: float) -> None:
         """A tool ended after ``seconds``."""
         self._all.add(seconds)
-        if tool in self._tools or len(self._tools) < MOST_TOOLS:
-            self._tools.setdefault(tool, Durations()).add(seconds)
+        known = self._tools.get(tool)
+        if known is None and len(self._tools) < MOST_TOOLS:
+            known = self._tools[tool] = Durations()
+        if known is not None:
+            known.add(seconds)
 
     def keep_for(self, tool: str, worth_s: float) -> float:
         """Seconds for which a context is best kept while ``tool`` runs, if finding it again is worth ``worth_s``.

@@ -22,7 +22,7 @@ from aiohttp import web
 
 from thunderctl.core import events as ev
 from thunderctl.core.program import Phase, Program, Status
-from thunderctl.daemon.gateway import error
+from thunderctl.daemon.door import web_error as error
 from thunderctl.environments.spec import EnvironmentSpec, Mount
 from thunderctl.errors import EnvironmentFailure, ThunderError
 
@@ -111,7 +111,7 @@ class Control:
         self._node = node
 
     def routes(self) -> list[web.RouteDef]:
-        owner = self._owner_only
+        owner = self.owner_only
         return [
             web.get("/health", self.health),
             web.get("/metrics", self.metrics),
@@ -135,7 +135,9 @@ class Control:
             web.post("/shutdown", owner(self.shutdown)),
         ]
 
-    def _owner_only(self, handler: Handler) -> Handler:
+    def owner_only(self, handler: Handler) -> Handler:
+        """The same, for those who bring the node's token."""
+
         async def checked(request: web.Request) -> web.StreamResponse:
             if not hmac.compare_digest(request.headers.get(TOKEN_HEADER, ""), self._node.token):
                 return error(403, "this wants the node's token", "forbidden")
@@ -179,6 +181,7 @@ class Control:
                 "acting_count": sum(p.phase is Phase.ACTING for p in programs),
                 "paused_count": sum(p.status is Status.PAUSED for p in programs),
                 "held_calls": node.shell.held_calls,
+                "weights_version": node.weights.version,
                 "resumed": node.resumed,
                 "tally": asdict(node.shell.tally),
             }
@@ -247,7 +250,7 @@ class Control:
     async def decisions(self, request: web.Request) -> web.Response:
         """What was decided and why: of one program with ``?program=``, the newer ones with ``?since=N``, of all these
         the latest with ``?last=N``."""
-        found = _newer(self._node.shell.decisions, request)
+        found = self._node.shell.decisions.since(_number(request, "since"))
         program = request.query.get("program")
         chosen = [d for d in found if program is None or d["program"] == program]
         return web.json_response(chosen[-_number(request, "last") :])

@@ -21,6 +21,7 @@ from thunderctl.daemon.adopted import AdoptedWorker
 from thunderctl.daemon.journal import Journal, WorkerNote
 from thunderctl.daemon.shell import Shell
 from thunderctl.daemon.upstream import Upstreams
+from thunderctl.daemon.weights import Weights
 from thunderctl.errors import EngineError, ThunderError
 from thunderctl.profile import Profile
 from thunderctl.workers.emulation import Lag
@@ -56,6 +57,7 @@ class Fleet:
         upstreams: Upstreams,
         journal: Journal,
         say: Callable[[str], None],
+        weights: Weights | None = None,
     ) -> None:
         self._profile = profile
         self._engine = engine
@@ -67,6 +69,10 @@ class Fleet:
         self._say = say
         self._workers: dict[str, Worker | ExternalWorker] = {}
         self._facts: dict[str, WorkerFacts] = {}
+        """Of workers that are ready, whether or not their weights let them be given calls."""
+        self._weights = weights
+        if weights is not None:
+            weights.serve(self)
 
     @property
     def count(self) -> int:
@@ -85,10 +91,11 @@ class Fleet:
         else:
             known = {note.scratch for note in self._journal.workers()}
             await asyncio.gather(*(self._adopt(note) for note in self._journal.workers()))
+            await self._admit_adopted()
             for folder in set(self._journal.scratch_folders()) - known:
                 await asyncio.to_thread(end_unrecorded, Path(folder))
         for name in list(self._shell.scheduler.workers):
-            if name not in self._facts:
+            if self._upstreams.get(name) is None:
                 self._shell.submit(ev.WorkerLost(name))
         return sorted(self._facts)
 
@@ -104,7 +111,20 @@ class Fleet:
             self._journal.forget_process(note.pid)
         else:
             self._workers[note.name] = worker
-            self._ready(note.name, worker, facts)
+            self._facts[note.name] = facts
+
+    async def _admit_adopted(self) -> None:
+        """Give calls to the adopted workers, as far as their weights are those in force."""
+        urls = {name: self._workers[name].url for name in self._facts}
+        admitted, lost = await self._weights.take_over(urls) if self._weights is not None else (set(urls), set())
+        for name in lost:
+            worker = self._workers.pop(name)
+            del self._facts[name]
+            await worker.stop()
+            if worker.pid is not None:
+                self._journal.forget_process(worker.pid)
+        for name in sorted(admitted):
+            self.admit(name)
 
     async def start_missing(self) -> None:
         """Start every worker that is not there yet; all of them must come up."""
@@ -130,15 +150,36 @@ class Fleet:
         if worker.pid is not None and worker.create_time is not None and worker.pgid is not None:
             self._journal.note_worker(name, worker.pid, worker.create_time, worker.pgid, str(worker.scratch or ""))
         facts = await worker.wait_ready(lambda text: self._say(f"{name}: {text}"))
+        fit = await self._weights.started(name, worker.url) if self._weights is not None else True
         if worker.pid is not None:
+            # Only now: one that a later daemon takes over has the weights in force, or is known not to.
             self._journal.note_ready(worker.pid, worker.url, asdict(facts))
-        self._ready(name, worker, facts)
-
-    def _ready(self, name: str, worker: Worker | ExternalWorker, facts: WorkerFacts) -> None:
         self._facts[name] = facts
+        if fit:
+            self.admit(name)
+
+    # ------------------------------------------------------------------ what the weights ask for
+
+    def admit(self, name: str) -> None:
+        """Give the worker calls; nothing happens if it has them already, or is gone."""
+        facts, worker = self._facts.get(name), self._workers.get(name)
+        if facts is None or worker is None or self._upstreams.get(name) is not None:
+            return
         self._upstreams.add(name, worker.url)
         self._shell.submit(ev.WorkerUp(name, facts.capacity_tokens, facts.prefill_tokens_per_s))
         log.info("%s up at %s: %s", name, worker.url, facts)
+
+    async def withdraw(self, name: str) -> None:
+        """Give the worker no calls. It goes on running."""
+        if self._upstreams.get(name) is not None:
+            self._shell.submit(ev.WorkerLost(name))
+            await self._upstreams.remove(name)
+
+    async def end(self, name: str) -> None:
+        """Give the worker no calls and end its process; whoever watches it starts another."""
+        await self.withdraw(name)
+        if name in self._workers:
+            await self._workers[name].stop()
 
     # ------------------------------------------------------------------ while it runs
 
@@ -155,6 +196,8 @@ class Fleet:
                 if time.monotonic() - began > STEADY_S:
                     failures = 0
             self._facts.pop(name, None)
+            if self._weights is not None:
+                self._weights.forget(name)
             self._shell.submit(ev.WorkerLost(name))
             await self._upstreams.remove(name)
             await worker.stop()
@@ -186,7 +229,7 @@ class Fleet:
                     "name": name,
                     "url": worker.url,
                     "pid": worker.pid,
-                    "state": "up" if ledger else ("starting" if starting else "lost"),
+                    "state": "up" if ledger else "starting" if starting else "outdated" if facts else "lost",
                     "taken_over": isinstance(worker, AdoptedWorker),
                     "model": facts.model if facts else None,
                     "capacity_tokens": facts.capacity_tokens if facts else None,

@@ -7,14 +7,15 @@ what the shape of ``_scheduled`` is for. A client that goes away cancels the han
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-
-from aiohttp import web
-from multidict import CIMultiDict
 
 from thunderctl.core import events as ev
 from thunderctl.core.effects import Reject
+from thunderctl.daemon.door import STREAMED, Exchange, Handler, Reply, error
+from thunderctl.daemon.gate import HEADER as WEIGHTS_HEADER
+from thunderctl.daemon.gate import Gate, Passage
+from thunderctl.daemon.http11 import Headers
 from thunderctl.daemon.identity import BadBody, Identity, ask_for_usage, identify, parse_body
 from thunderctl.daemon.shell import HeldCall, Shell
 from thunderctl.daemon.upstream import Upstreams, request_headers, response_headers
@@ -37,13 +38,6 @@ CALL_HEADER = "X-Thunderctl-Call"
 """A client's own name for a call: the same in every attempt, so that one that was answered is not counted twice."""
 
 
-def error(status: int, message: str, kind: str, retry_after_s: float | None = None) -> web.Response:
-    """An error in a shape that OpenAI's and Anthropic's clients read, with Retry-After where that makes sense."""
-    headers = {} if not retry_after_s else {"Retry-After": str(max(1, round(retry_after_s)))}
-    body = {"type": "error", "error": {"message": message, "type": kind, "code": status}}
-    return web.json_response(body, status=status, headers=headers)
-
-
 @dataclass(slots=True)
 class _Forward:
     """One request on its way to a worker."""
@@ -54,41 +48,47 @@ class _Forward:
     """Bytes of the body as the client sent it."""
     keep_usage: bool
     headers: bytes
+    continues: bool = False
+    """The client goes on by itself from an answer that was cut off."""
 
 
 class Gateway:
     """Handlers of the paths that workers serve."""
 
-    def __init__(self, spec: GatewaySpec, shell: Shell, upstreams: Upstreams, *, own_key: bool) -> None:
+    def __init__(
+        self, spec: GatewaySpec, shell: Shell, upstreams: Upstreams, *, own_key: bool, gate: Gate | None = None
+    ) -> None:
         self._spec = spec
+        self._gate = gate or Gate()
         self._shell = shell
         self._upstreams = upstreams
         self._own_key = own_key
         self._max_held = spec.max_held
         self.draining = False
 
-    def routes(self) -> list[web.RouteDef]:
-        handler: Callable[[web.Request], Awaitable[web.StreamResponse]] = self.call
-        return [
-            *(web.post(path, handler) for path in SCHEDULED),
-            *(web.post(path, self.passed_on) for path in UNSCHEDULED),
-            web.get("/v1/models", self.passed_on),
-        ]
+    def handlers(self) -> dict[tuple[str, str], Handler]:
+        """By method and path."""
+        return {
+            **{("POST", path): self.call for path in SCHEDULED},
+            **{("POST", path): self.passed_on for path in UNSCHEDULED},
+            ("GET", "/v1/models"): self.passed_on,
+        }
 
-    async def passed_on(self, request: web.Request) -> web.StreamResponse:
+    async def passed_on(self, request: Exchange) -> Reply:
         """A request that any worker can answer, and that no program waits behind."""
         if self.draining:
             return self._stopping()
-        raw = await request.read()
+        body = request.body
         headers = request_headers(request.raw_headers, own_key=self._own_key)
-        return await self._unscheduled(request, _Forward(request.path, raw, len(raw), True, headers))
+        reply = await self._unscheduled(request, _Forward(request.path, body, len(body), True, headers))
+        assert reply is not None  # noqa: S101 - no weights have a part in it
+        return reply
 
-    async def call(self, request: web.Request) -> web.StreamResponse:
+    async def call(self, request: Exchange) -> Reply:
         """A model call, streamed or not."""
         if self.draining:
             return self._stopping()
-        raw = await request.read()
-        path = request.path
+        raw, path = request.body, request.path
         try:
             body = parse_body(raw)
             who = identify(body, request.headers)
@@ -96,22 +96,23 @@ class Gateway:
         except BadBody as bad:
             return error(400, str(bad), "invalid_request_error")
         headers = request_headers(request.raw_headers, own_key=self._own_key)
-        forward = _Forward(path, sent, len(raw), asked, headers)
+        continues = bool(body.return_token_ids) and path == "/v1/completions"
+        forward = _Forward(path, sent, len(raw), asked, headers, continues)
         if who.program is None:
             self._shell.tally.unscheduled += 1
-            return await self._unscheduled(request, forward)
+            return await self._beside(request, forward)
         if self._shell.held_calls >= self._max_held and self._shell.would_hold(who.program):
             self._shell.tally.overload += 1
             waiting = f"{self._max_held} calls wait already (gateway.max_held)"
             return error(503, waiting, "overloaded_error", OVERLOAD_RETRY_S)
         return await self._scheduled(request, forward, who, who.program, body.prompt_ids())
 
-    def _stopping(self) -> web.Response:
+    def _stopping(self) -> Reply:
         return error(503, "the daemon is stopping", "unavailable", 5)
 
     async def _scheduled(
-        self, request: web.Request, forward: _Forward, who: Identity, program: str, prompt_ids: int | None
-    ) -> web.StreamResponse:
+        self, request: Exchange, forward: _Forward, who: Identity, program: str, prompt_ids: int | None
+    ) -> Reply:
         shell = self._shell
         call = shell.arrive(
             program, forward.size, who.group, request.headers.get(CALL_HEADER, "")[:64], prompt_ids=prompt_ids
@@ -132,16 +133,27 @@ class Gateway:
         try:
             if who.docker_ids:
                 shell.register_containers(program, who.docker_ids)
-            for attempt in range(self._spec.retries + 1):
+            attempt = 0
+            while attempt <= self._spec.retries:
                 admitted = await call.admission
                 if isinstance(admitted, Reject):
                     ended = True  # the scheduler has forgotten it already
                     return error(admitted.status, admitted.reason, "unavailable", admitted.retry_after_s)
+                passage = await self._gate.enter(continues=forward.continues)
                 try:
                     connections = self._upstreams.get(admitted.worker)
                     if connections is None:
                         raise ConnectionFailed(f"{admitted.worker} is gone")
                     answer = await connections.send("POST", forward.path, forward.headers, forward.body)
+                    waited_ms = (admitted.waited_s * shell.time_scale + passage.waited_s) * 1000
+                    extra = {
+                        "X-Thunderctl-Worker": admitted.worker,
+                        "X-Thunderctl-Held-Ms": f"{waited_ms:.1f}",
+                        WEIGHTS_HEADER: str(passage.version),
+                    }
+                    reply = await self._relay(request, forward, answer, extra, call, answered, passage)
+                    if reply is not None:
+                        return reply
                 except ConnectionFailed as refused:
                     failure = refused
                     if refused.begun:
@@ -150,14 +162,12 @@ class Gateway:
                         return error(502, str(refused), "bad_gateway", 5)
                     if attempt == self._spec.retries:
                         break
+                    self._gate.leave(passage)
                     await asyncio.sleep(min(2.0, 0.1 * 2**attempt))
+                    attempt += 1
                     shell.bounce(call)
-                    continue
-                extra = {
-                    "X-Thunderctl-Worker": admitted.worker,
-                    "X-Thunderctl-Held-Ms": f"{admitted.waited_s * shell.time_scale * 1000:.1f}",
-                }
-                return await self._relay(request, forward, answer, extra, call, answered)
+                finally:
+                    self._gate.leave(passage)
             ended = True
             shell.end_failed(call)
             attempts = self._spec.retries + 1
@@ -166,8 +176,20 @@ class Gateway:
             if not ended:  # cancelled: the client went away
                 shell.end_cancelled(call)
 
-    async def _unscheduled(self, request: web.Request, forward: _Forward) -> web.StreamResponse:
-        """To the workers in turn, past the scheduler."""
+    async def _beside(self, request: Exchange, forward: _Forward) -> Reply:
+        """A model call that belongs to no program: it passes the scheduler, but not the gate."""
+        while True:
+            passage = await self._gate.enter(continues=forward.continues)
+            try:
+                reply = await self._unscheduled(request, forward, passage)
+                if reply is not None:
+                    return reply
+            finally:
+                self._gate.leave(passage)
+
+    async def _unscheduled(self, request: Exchange, forward: _Forward, passage: Passage | None = None) -> Reply | None:
+        """To the workers in turn, past the scheduler; ``None`` if it is to be made again."""
+        extra = {WEIGHTS_HEADER: str(passage.version)} if passage is not None else {}
         for connections in self._upstreams.in_turn():
             try:
                 answer = await connections.send(request.method, forward.path, forward.headers, forward.body)
@@ -175,68 +197,86 @@ class Gateway:
                 if refused.begun:
                     return error(502, str(refused), "bad_gateway", 5)
                 continue
-            return await self._relay(request, forward, answer, {}, None, lambda usage: None)
+            return await self._relay(request, forward, answer, extra, None, lambda usage: None, passage)
         return error(503, "no worker is up", "unavailable", 5)
 
     async def _relay(
         self,
-        request: web.Request,
+        request: Exchange,
         forward: _Forward,
         answer: Answer,
         extra: dict[str, str],
         call: HeldCall | None,
         answered: Answered,
-    ) -> web.StreamResponse:
-        """Pass the worker's answer on, byte for byte; ``answered`` is told before the last of them goes out."""
-        headers = response_headers(answer)
-        headers.update(extra)
+        passage: Passage | None,
+    ) -> Reply | None:
+        """Pass the worker's answer on, byte for byte; ``answered`` is told before the last of them goes out.
+
+        ``None``: nothing went out, for the weights change and the call is to be made again.
+        """
+        headers = [*response_headers(answer), *extra.items()]
         try:
-            if not headers.get("Content-Type", "").startswith("text/event-stream"):
+            if not answer.is_stream:
                 try:
                     data = await answer.read()
                 except ConnectionFailed:
                     answered(None)
                     return error(502, "the worker broke off its answer", "bad_gateway", 5)
-                answered(usage_of(data) if call is not None and answer.status == 200 else None)
-                return web.Response(body=data, status=answer.status, headers=headers)
-            return await self._relay_stream(request, forward, answer, headers, call, answered)
+                usage = usage_of(data) if passage is not None and answer.status == 200 else None
+                if passage is not None and self._gate.unfinished(passage, usage.output_tokens if usage else 0):
+                    return None
+                answered(usage)
+                return Reply(answer.status, data, headers)
+            try:
+                first = await answer.piece()
+            except ConnectionFailed:
+                answered(None)
+                return error(502, "the worker broke off its answer", "bad_gateway", 5)
+            if passage is not None and not self._gate.begin(passage):
+                return None
+            return await self._relay_stream(request, forward, answer, first, headers, call, answered)
         finally:
             answer.close()  # hanging up on an answer that is not complete makes the engine abort the request
 
     async def _relay_stream(
         self,
-        request: web.Request,
+        request: Exchange,
         forward: _Forward,
         answer: Answer,
-        headers: CIMultiDict[str],
+        first: bytes,
+        headers: Headers,
         call: HeldCall | None,
         answered: Answered,
-    ) -> web.StreamResponse:
-        response = web.StreamResponse(status=answer.status, headers=headers)
-        await response.prepare(request)
+    ) -> Reply:
+        """The stream that begins with the piece ``first``."""
         events = StreamReader(keep=forward.keep_usage)
         reported = 0
+
+        def pass_on(piece: bytes) -> None:
+            nonlocal reported
+            passed = events.feed(piece)
+            if call is not None and not reported and events.tokens:
+                reported = events.tokens
+                self._shell.submit(ev.FirstToken(call.id))
+            elif call is not None and events.tokens - reported >= PROGRESS_EVERY:
+                reported = events.tokens
+                self._shell.submit(ev.CallProgress(call.id, reported))
+            if events.ended and events.usage is not None:
+                answered(events.usage)
+            if passed:
+                request.write(passed)
+
+        request.begin(answer.status, headers, answer)
         try:
-            while chunk := await answer.piece():
-                passed = events.feed(chunk)
-                if call is not None and not reported and events.tokens:
-                    reported = events.tokens
-                    self._shell.submit(ev.FirstToken(call.id))
-                elif call is not None and events.tokens - reported >= PROGRESS_EVERY:
-                    reported = events.tokens
-                    self._shell.submit(ev.CallProgress(call.id, reported))
-                if events.ended and events.usage is not None:
-                    answered(events.usage)
-                if passed:
-                    await response.write(passed)
+            if first:
+                pass_on(first)
+            await answer.each(pass_on)
         except ConnectionFailed:
-            # Half an answer is out already: cut the connection, so that nobody takes it for a whole one.
-            if request.transport is not None:
-                request.transport.close()
+            request.cut()
             answered(None)
-            return response
+            return STREAMED
         answered(events.usage)
         if rest := events.rest():
-            await response.write(rest)
-        await response.write_eof()
-        return response
+            request.write(rest)
+        request.end()
+        return STREAMED

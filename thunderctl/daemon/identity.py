@@ -35,6 +35,7 @@ class CallBody(Named):
     metadata: Named | None = None
     """Where ``/v1/messages`` and ``/v1/responses`` let a client put keys of its own."""
     stream: bool | None = False
+    return_token_ids: bool | None = False
     stream_options: StreamOptions | None = None
     vllm_xargs: Xargs | None = None
     prompt: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET

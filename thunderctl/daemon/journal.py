@@ -39,6 +39,7 @@ CREATE TABLE IF NOT EXISTS workers (pid INTEGER PRIMARY KEY, scratch TEXT NOT NU
 CREATE TABLE IF NOT EXISTS scratch (folder TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS containers (program TEXT NOT NULL, id TEXT NOT NULL, at REAL NOT NULL DEFAULT 0,
                                        PRIMARY KEY (program, id));
+CREATE TABLE IF NOT EXISTS weights (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL);
 """
 
 
@@ -87,12 +88,14 @@ class Journal:
         self._task: asyncio.Task[None] | None = None
         self.boot = boot
         self._scheduler = scheduler
-        self._begin(started, scheduler)
+        if self._begin(started, scheduler):
+            self._db.execute("DELETE FROM weights")  # its workers start with their own
 
-    def _begin(self, started: float, scheduler: dict[str, object]) -> None:
+    def _begin(self, started: float, scheduler: dict[str, object]) -> bool:
+        """Whether this boot is a new one."""
         known = self._db.execute("SELECT 1 FROM boots WHERE boot = ?", (self.boot,)).fetchone()
         if known:
-            return
+            return False
         settings = msgspec.json.encode(scheduler).decode()
         self._db.execute("INSERT INTO boots VALUES (?, ?, ?)", (self.boot, started, settings))
         self._db.execute("DELETE FROM containers")
@@ -100,6 +103,7 @@ class Journal:
         for (boot,) in old.fetchall():
             self._db.execute("DELETE FROM events WHERE boot = ?", (boot,))
             self._db.execute("DELETE FROM boots WHERE boot = ?", (boot,))
+        return True
 
     def begin_anew(self, boot: str) -> None:
         """What comes now has nothing to do with the events so far."""
@@ -186,6 +190,15 @@ class Journal:
             WorkerNote(name, pid, create_time, pgid, scratch, url, msgspec.json.decode(facts) if facts else None)
             for name, pid, create_time, pgid, scratch, url, facts in rows.fetchall()
         ]
+
+    def note_weights(self, record: dict[str, object]) -> None:
+        """Which weights are in force, and what is being done about them."""
+        self._db.execute("INSERT OR REPLACE INTO weights VALUES (1, ?)", (msgspec.json.encode(record).decode(),))
+
+    def weights(self) -> dict[str, object] | None:
+        """What :meth:`note_weights` was told last in this life; ``None`` if nothing."""
+        row = self._db.execute("SELECT record FROM weights").fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=dict[str, object])
 
     def note_container(self, program: str, container: str) -> None:
         self._db.execute("INSERT OR IGNORE INTO containers VALUES (?, ?, ?)", (program, container, time.time()))

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter, deque
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +20,7 @@ from aiohttp import web
 
 from thunderctl import __version__
 from thunderctl.core.program import Phase, Program, Status
-from thunderctl.daemon.gateway import error
+from thunderctl.daemon.door import web_error as error
 from thunderctl.daemon.metrics import faded_acting
 from thunderctl.daemon.shell import Shell, Tally
 from thunderctl.errors import ThunderError
@@ -264,7 +265,7 @@ def _latest_troubles(shell: Shell, warned: deque[dict[str, Any]]) -> list[dict[s
             "level": "warning",
             "text": f"{told['program']}: refused ({told['status']}): {told['reason']}",
         }
-        for told in _tail(shell.decisions, 500)
+        for told in islice(reversed(shell.decisions), 500)
         if told["effect"] == "Reject"
     ]
     return sorted([*warned, *refused], key=lambda trouble: -trouble["at"])[:TROUBLES]

@@ -114,6 +114,8 @@ class _NodeCollector:
 
     def _node(self) -> Iterable[Metric]:
         yield InfoMetricFamily("thunderctl_node", "What this node runs", value=dict(self._facts.about))
+        version = self._shell.scheduler.weights
+        yield GaugeMetricFamily("thunderctl_weights_version", "Version of the model's weights in force", value=version)
         yield GaugeMetricFamily(
             "thunderctl_node_ready", "1 once every worker is up, else 0", value=float(self._facts.is_ready())
         )

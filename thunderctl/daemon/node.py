@@ -29,14 +29,18 @@ from thunderctl.core.scheduler import Scheduler
 from thunderctl.daemon import logs, tracing, ui
 from thunderctl.daemon.containers import AgentContainers
 from thunderctl.daemon.control import Control
+from thunderctl.daemon.door import Door, Exchange, Reply, error
 from thunderctl.daemon.fleet import Fleet
-from thunderctl.daemon.gateway import Gateway, error
+from thunderctl.daemon.gate import Gate
+from thunderctl.daemon.gateway import Gateway
 from thunderctl.daemon.journal import Journal, boots, events
 from thunderctl.daemon.live import Live
 from thunderctl.daemon.metrics import Metrics, NodeFacts
 from thunderctl.daemon.probe import Probe
 from thunderctl.daemon.shell import Shell
 from thunderctl.daemon.upstream import Upstreams
+from thunderctl.daemon.weights import Weights
+from thunderctl.daemon.weights_api import WeightsApi
 from thunderctl.environments import reaper_link
 from thunderctl.environments.lease import Lease, LeaseLedger
 from thunderctl.environments.manager import EnvironmentManager
@@ -50,6 +54,8 @@ log = logging.getLogger("thunderctl.daemon")
 OPEN_PATHS = frozenset({"/health", *ui.PATHS})
 """What is answered without the key: that the node lives, and the page that asks for the key."""
 PARENT_CHECK_S = 1.0
+SHUTDOWN_S = 5.0
+"""What answers that are under way have to end when the node stops."""
 REAPER_PAUSE_S = 30.0
 """Seconds between two attempts to get a reaper, should one not start."""
 
@@ -84,6 +90,8 @@ class Node:
             self._new_scheduler(), self.journal, self.reclaim, self.prepare, time_scale=self.profile.time_scale
         )
         self.upstreams = Upstreams(self.profile.gateway)
+        gate = Gate()
+        self.weights = Weights(self.profile, launch["model"], gate, self.shell, self.journal)
         self.fleet = Fleet(
             self.profile,
             EngineEnvironment(engine["kind"], engine["version"], Path(engine["python"]), None) if engine else None,
@@ -93,6 +101,7 @@ class Node:
             upstreams=self.upstreams,
             journal=self.journal,
             say=self._say,
+            weights=self.weights,
         )
         self.probe = Probe(self.shell, self.upstreams, self.fleet.read_lag)
         self.environments = EnvironmentManager(
@@ -112,8 +121,9 @@ class Node:
         self.metrics = self._make_metrics()
         self._tracing = self._make_tracing()
         self.shell.spectators = (self.metrics.saw, *([self._tracing.saw] if self._tracing is not None else []))
-        self.gateway = Gateway(self.profile.gateway, self.shell, self.upstreams, own_key=bool(self._api_key))
+        self.gateway = Gateway(self.profile.gateway, self.shell, self.upstreams, own_key=bool(self._api_key), gate=gate)
         self._runner: web.AppRunner | None = None
+        self._door: Door | None = None
 
     def _make_metrics(self) -> Metrics:
         about = {
@@ -233,20 +243,24 @@ class Node:
         log.info("ready: %s worker(s), policy %s", self.fleet.count, self.profile.scheduler.policy)
 
     async def _open_door(self) -> None:
-        app = web.Application(client_max_size=int(self.profile.gateway.max_body_mib * 2**20), middlewares=[self._guard])
-        app.add_routes([*self.gateway.routes(), *Control(self).routes(), *self.live.routes(), *ui.routes()])
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=5)
+        max_body = int(self.profile.gateway.max_body_mib * 2**20)
+        app = web.Application(client_max_size=max_body)
+        control = Control(self)
+        weights = WeightsApi(self.weights, control.owner_only)
+        app.add_routes([*control.routes(), *weights.routes(), *self.live.routes(), *ui.routes()])
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
         await self._runner.setup()
+        assert self._runner.server is not None  # noqa: S101 - just set up
+        self._door = Door(self.gateway.handlers(), self._runner.server, max_body=max_body, refusal=self._refusal)
         self.live.start()
         spec = self.profile.gateway
         try:
-            await self._listen(spec.host, spec.port)
+            host, port = await self._listen(self._door, spec.host, spec.port)
         except OSError as refused:
             raise PreflightError(
                 f"gateway.port: cannot listen on {spec.host}:{spec.port}: {refused.strerror or refused}",
                 hint="choose another with -c gateway.port=N, or 0 to let the kernel choose one that is free",
             ) from None
-        host, port = self._runner.addresses[0][:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         token = self.folder / "token"
         token.unlink(missing_ok=True)
@@ -257,29 +271,27 @@ class Node:
             NodeRecord(self.pid, self.create_time, url, self.profile.name, self.profile.digest(), time.time()),
         )
 
-    async def _listen(self, host: str, port: int) -> None:
-        assert self._runner is not None  # noqa: S101 - made just before
+    async def _listen(self, door: Door, host: str, port: int) -> tuple[str, int]:
         if port == 0 and self._killed is not None:
             # Agents that lost the killed daemon look for this one where that one was.
             with contextlib.suppress(OSError, ValueError):
-                before = urlsplit(self._killed.url).port or 0
-                await web.TCPSite(self._runner, host, before, backlog=4096).start()
-                return
-        await web.TCPSite(self._runner, host, port, backlog=4096).start()
+                return await door.listen(host, urlsplit(self._killed.url).port or 0)
+        return await door.listen(host, port)
 
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    def _refusal(self, request: Exchange) -> Reply | None:
         """Nobody without the key; on loopback, nobody whose browser was led here under another host's name."""
-        if self._api_key and request.path not in OPEN_PATHS:
+        if self._api_key:
             sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not secrets.compare_digest(sent.encode(), self._api_key.encode()):
-                return error(401, "this gateway wants its API key as a bearer token", "authentication_error")
-        elif not self._api_key:
-            host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
-            if host not in ("127.0.0.1", "localhost", "[::1]"):
-                return error(403, f"host {host!r} is not this machine's loopback", "forbidden")
-        response: web.StreamResponse = await handler(request)
-        return response
+            if request.path in OPEN_PATHS or secrets.compare_digest(
+                sent.encode(errors="surrogateescape"), self._api_key.encode()
+            ):
+                return None
+            return error(401, "this gateway wants its API key as a bearer token", "authentication_error")
+        name = request.headers.get("Host", "")
+        host = name.rsplit(":", 1)[0] if not name.endswith("]") else name
+        if host in ("127.0.0.1", "localhost", "[::1]"):
+            return None
+        return error(403, f"host {host!r} is not this machine's loopback", "forbidden")
 
     def _say(self, text: str) -> None:
         """What is going on, for whoever waits for this node to come up; and for the log."""
@@ -408,6 +420,9 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.live.close()
+        await self.weights.close()
+        if self._door is not None:
+            await self._door.close(SHUTDOWN_S)
         if self._runner is not None:
             await self._runner.cleanup()
         await self.probe.close()

@@ -7,17 +7,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from thunderctl.core import effects as fx
 from thunderctl.core import events as ev
 from thunderctl.core.program import Call, Status
 from thunderctl.core.scheduler import Scheduler
+from thunderctl.daemon.decisions import Decisions
 from thunderctl.daemon.journal import Journal
 from thunderctl.daemon.story import Stories
 
-DECISIONS_KEPT = 200_000
-"""Latest decisions that ``GET /decisions`` can answer: about 40 MB at the most."""
 SHORTEST_TIMER_S = 0.001
 """The event loop's clock has no finer steps."""
 ANSWERED_KEPT = 8
@@ -130,8 +128,7 @@ class Shell:
         self.scheduler = scheduler
         self.tally = Tally()
         self.stories = Stories()
-        self.decisions: deque[dict[str, Any]] = deque(maxlen=DECISIONS_KEPT)
-        self.decision_count = 0
+        self.decisions = Decisions()
         self._serial = 0
         self._sizes: dict[str, tuple[int, int]] = {}
         self._answered: dict[str, deque[str]] = {}
@@ -277,8 +274,7 @@ class Shell:
                 self._sizes.pop(effect.program, None)
                 self._answered.pop(effect.program, None)
             self.stories.decided(effect, at)
-            self.decision_count += 1
-            self.decisions.append({"n": self.decision_count, "at": at, **fx.to_record(effect)})
+            self.decisions.add(effect, at)
         return effects
 
     def _tell(self, effect: fx.Admit | fx.Reject) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp.typedefs import RawHeaders
-from multidict import CIMultiDict
+from collections.abc import Iterable
 
 from thunderctl.daemon.wire import Answer, Connections
 from thunderctl.profile import GatewaySpec
@@ -14,6 +13,7 @@ HOP_BY_HOP = frozenset(
         "upgrade", "content-length",
     }
 )  # fmt: skip
+_NOT_BACK = HOP_BY_HOP | {"x-thunderctl-worker", "x-thunderctl-held-ms", "x-thunderctl-weights"}
 _NOT_ON = frozenset(
     name.encode()
     # A body that came compressed is unpacked by now, and answers must not be packed: their usage is read.
@@ -23,15 +23,16 @@ _NOT_ON = frozenset(
 _NOT_ON_WITH_KEY = _NOT_ON | {b"authorization"}
 
 
-def request_headers(headers: RawHeaders, *, own_key: bool) -> bytes:
+def request_headers(headers: Iterable[tuple[bytes, bytes]], *, own_key: bool) -> bytes:
     """Header lines for the worker: all that are not of this hop; the key is left out if it was for us (``own_key``)."""
     left_out = _NOT_ON_WITH_KEY if own_key else _NOT_ON
     kept = [b"%b: %b\r\n" % (name, value) for name, value in headers if name.lower() not in left_out]
     return b"".join(kept) + b"Content-Type: application/json\r\n"
 
 
-def response_headers(answer: Answer) -> CIMultiDict[str]:
-    return CIMultiDict((name, value) for name, value in answer.headers if name not in HOP_BY_HOP)
+def response_headers(answer: Answer) -> list[tuple[str, str]]:
+    """Headers for the client; what we add ourselves no worker can say."""
+    return [(name, value) for name, value in answer.headers if name not in _NOT_BACK]
 
 
 class Upstreams:

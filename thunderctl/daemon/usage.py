@@ -107,7 +107,8 @@ class StreamReader:
         else:
             self._tail = b""
         self.tokens += whole.count(b'"delta"') or whole.count(b'"text":"')
-        self.ended = self.ended or any(whole.startswith(last) or b"\n" + last in whole for last in _LAST)
+        if b"[DONE]" in whole or b"event: " in whole:
+            self.ended = self.ended or any(whole.startswith(last) or b"\n" + last in whole for last in _LAST)
         passed = self._look_at(whole) if b'"usage"' in whole else whole
         return chunk if self._keep else passed
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 from urllib.parse import urlsplit
 
+from thunderctl.daemon.http11 import HEAD_LIMIT, Chunked, Malformed
+
 IDLE_S = 4.0
 """A connection idle for longer is not used again: uvicorn closes it after 5 s, maybe just as a request goes out."""
-HEAD_LIMIT = 64 * 1024
-"""Bytes of status line and headers at most."""
+SWEEP_S = 2.0
+"""Between two looks for servers that fell silent."""
 QUEUE_LIMIT = 1024 * 1024
 """Bytes of an answer that may wait for their reader before the socket is left unread."""
 
@@ -36,29 +38,34 @@ class Answer:
     """One answer as it arrives. ``close`` it in any case: what is not complete by then is hung up on."""
 
     __slots__ = (
-        "status", "headers", "_connection", "_buffer", "_left", "_chunked", "_pieces", "_queued", "_reader", "_head",
-        "_complete", "_failure", "_keep_alive", "_heard", "_timer", "_begun",
+        "status", "headers", "_connection", "_buffer", "_left", "_chunks", "_pieces", "_queued", "_reader", "_head",
+        "_complete", "_failure", "_keep_alive", "_heard", "_begun", "_take", "_paused",
     )  # fmt: skip
 
-    def __init__(self, connection: _Connection, silence_s: float) -> None:
+    def __init__(self, connection: _Connection) -> None:
         self.status = 0
         self.headers: list[tuple[str, str]] = []
-        loop = asyncio.get_running_loop()
         self._connection = connection
         self._buffer = bytearray()
         self._left: int | None = None
         """Bytes of the body still to come; ``None`` if only the end of the connection tells."""
-        self._chunked = False
+        self._chunks: Chunked | None = None
         self._pieces: deque[bytes] = deque()
         self._queued = 0
+        self._take: Callable[[bytes], None] | None = None
+        self._paused = False
         self._reader: asyncio.Future[None] | None = None
-        self._head: asyncio.Future[None] = loop.create_future()
+        self._head: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._complete = False
         self._failure: ConnectionFailed | None = None
         self._keep_alive = True
         self._begun = False
         self._heard = time.monotonic()
-        self._timer = loop.call_later(silence_s, self._check_silence, silence_s)
+
+    @property
+    def is_stream(self) -> bool:
+        """It is a stream of server-sent events."""
+        return any(name == "content-type" and value.startswith("text/event-stream") for name, value in self.headers)
 
     async def wait_for_head(self) -> None:
         """Until ``status`` and ``headers`` are there; ``ConnectionFailed`` if they never come."""
@@ -76,6 +83,7 @@ class Answer:
         data = self._pieces.popleft() if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         if self._queued > QUEUE_LIMIT and not self._complete:
+            self._heard = time.monotonic()
             self._connection.resume()
         self._queued = 0
         return data
@@ -86,6 +94,37 @@ class Answer:
         while found[-1]:
             found.append(await self.piece())
         return found[0] if len(found) == 2 else b"".join(found)
+
+    async def each(self, take: Callable[[bytes], None]) -> None:
+        """Hand every piece to ``take`` in the moment it arrives; returns at the end.
+
+        Raises:
+            ConnectionFailed: it was cut short.
+        """
+        if self._pieces:
+            take(await self.piece())
+        self._take = take
+        try:
+            await self.piece()
+        finally:
+            self._take = None
+
+    def pause(self) -> None:
+        """Leave the rest unread until :meth:`resume`."""
+        if not self._over:
+            self._paused = True
+            self._connection.pause()
+
+    def resume(self) -> None:
+        if self._paused and not self._over:
+            self._heard = time.monotonic()
+            self._connection.resume()
+        self._paused = False
+
+    @property
+    def _over(self) -> bool:
+        """The connection is somebody else's by now."""
+        return self._complete or self._failure is not None
 
     def close(self) -> None:
         """Let the connection go: back to the pool if the answer is complete, else hang up (the server then aborts)."""
@@ -104,9 +143,8 @@ class Answer:
             self._buffer.clear()
         if self._complete:
             return
-        if self._chunked:
-            self._buffer += data
-            self._take_chunks()
+        if self._chunks is not None:
+            self._take_chunks(self._chunks, data)
         elif self._left is None:
             self._hand_on(data)
         else:
@@ -153,40 +191,28 @@ class Answer:
             if name == "content-length":
                 self._left = int(value)
             elif name == "transfer-encoding":
-                self._chunked = value.lower() == "chunked"
+                self._chunks = Chunked() if value.lower() == "chunked" else None
             elif name == "connection" and value.lower() == "close":
                 self._keep_alive = False
         if self.status in (204, 304):
             self._left = 0
-        if self._chunked:
+        if self._chunks is not None:
             self._left = None
 
-    def _take_chunks(self) -> None:
-        buffer, at = self._buffer, 0
-        while True:
-            line = buffer.find(b"\r\n", at)
-            if line < 0:
-                break
-            try:
-                size = int(buffer[at:line].partition(b";")[0], 16)
-            except ValueError:
-                size = -1
-            if size < 0:
-                self.fail("it sent a chunk without a size")
-                return
-            if size == 0:
-                if buffer.find(b"\r\n\r\n", line) >= 0:  # behind trailers, if there are any
-                    self._finish()
-                break
-            start, end = line + 2, line + 2 + size
-            if len(buffer) < end + 2:
-                break
-            self._hand_on(bytes(buffer[start:end]))
-            at = end + 2
-        del buffer[:at]
+    def _take_chunks(self, chunks: Chunked, data: bytes) -> None:
+        try:
+            self._hand_on(chunks.feed(data))
+        except Malformed as wrong:
+            self.fail(str(wrong))
+        if chunks.complete:
+            self._keep_alive = self._keep_alive and not chunks.rest
+            self._finish()
 
     def _hand_on(self, data: bytes) -> None:
         if not data:
+            return
+        if self._take is not None:
+            self._take(data)
             return
         self._pieces.append(data)
         self._queued += len(data)
@@ -200,7 +226,7 @@ class Answer:
 
     def hung_up(self) -> None:
         """The connection ended."""
-        if self._head.done() and self._left is None and not self._chunked:
+        if self._head.done() and self._left is None and self._chunks is None:
             self._keep_alive = False
             self._finish()
         else:
@@ -208,7 +234,7 @@ class Answer:
 
     def fail(self, reason: str) -> None:
         """The answer will not come, or not to its end. Nothing happens if it is over already."""
-        if self._complete or self._failure is not None:
+        if self._over:
             return
         self._failure = ConnectionFailed(f"{self._connection.place}: {reason}", begun=self._begun)
         if not self._head.done():
@@ -217,7 +243,7 @@ class Answer:
         self._end(reusable=False)
 
     def _end(self, *, reusable: bool) -> None:
-        self._timer.cancel()
+        self._connection.resume()  # whoever asks next on it must be heard
         self._connection.answered(self, reusable=reusable)
         self._wake()
 
@@ -225,12 +251,9 @@ class Answer:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    def _check_silence(self, silence_s: float) -> None:
-        left = silence_s - (time.monotonic() - self._heard)
-        # A reader that does not keep up is no silence of the server.
-        if left > 0 or self._queued > QUEUE_LIMIT:
-            self._timer = asyncio.get_running_loop().call_later(max(left, 1.0), self._check_silence, silence_s)
-        else:
+    def check(self, now: float, silence_s: float) -> None:
+        """Fail if nothing was heard for ``silence_s`` seconds. A reader that does not keep up is no silence."""
+        if now - self._heard > silence_s and not self._paused and self._queued <= QUEUE_LIMIT:
             self._begun = True
             self.fail(f"it was silent for {silence_s:.0f} s")
 
@@ -252,9 +275,9 @@ class _Connection(asyncio.Protocol):
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, request: Iterable[bytes], silence_s: float) -> Answer:
+    def ask(self, request: Iterable[bytes]) -> Answer:
         assert self._transport is not None  # noqa: S101 - a pool hands out connected ones only
-        self._answer = Answer(self, silence_s)
+        self._answer = Answer(self)
         self._transport.writelines(request)
         return self._answer
 
@@ -314,6 +337,15 @@ class Connections:
         self._idle: list[_Connection] = []
         self._busy: set[Answer] = set()
         self._closed = False
+        self._watch: asyncio.TimerHandle | None = None
+
+    def _check_all(self) -> None:
+        """Look for servers that fell silent, now and again while any answer is awaited."""
+        now = time.monotonic()
+        for answer in list(self._busy):
+            answer.check(now, self._silence_s)
+        pause_s = min(SWEEP_S, self._silence_s / 4)
+        self._watch = asyncio.get_running_loop().call_later(pause_s, self._check_all) if self._busy else None
 
     async def send(self, method: str, path: str, headers: bytes = b"", body: bytes = b"") -> Answer:
         """Send one request; returns when status and headers of its answer are there.
@@ -337,8 +369,10 @@ class Connections:
                 except BaseException:
                     self._turns.release()
                     raise
-            answer = connection.ask((head, body), self._silence_s)
+            answer = connection.ask((head, body))
             self._busy.add(answer)
+            if self._watch is None:
+                self._check_all()
             try:
                 await answer.wait_for_head()
                 return answer
@@ -393,6 +427,8 @@ class Connections:
         self._closed = True
         for answer in list(self._busy):
             answer.fail("the worker is gone")
+        if self._watch is not None:
+            self._watch.cancel()
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.hang_up()

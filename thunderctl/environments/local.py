@@ -2,6 +2,8 @@
 
 A command runs as this user with an environment of its own making (nothing is inherited), under resource limits, in a
 control group where that is permitted, and inside bubblewrap where that works. ``notice`` says what of it is missing.
+Without bubblewrap an environment has a ``HOME`` and a ``TMPDIR`` of its own, but the name ``/tmp`` means the machine's:
+what one leaves there the others find, and nobody removes it.
 """
 
 from __future__ import annotations
@@ -51,6 +53,11 @@ _WRAPPER = (
 )
 _PARTS = ("home", "tmp", "shm")
 """What a folder has beside ``root``, where the working directory is."""
+_BARE = (
+    "tools run as this user and see its files and the network, and all environments share /tmp (TMPDIR is each one's "
+    "own)."
+)
+"""What a person is told where there is no bubblewrap."""
 _UNLIMITED = {
     "memory": "memory is limited for each process, not for an environment as a whole",
     "pids": "the number of processes is not limited",
@@ -220,7 +227,7 @@ class LocalBackend:
         bwrap = shutil.which("bwrap", path=_SYSTEM_PATH)
         if bwrap is None:
             self.notice = (
-                "bubblewrap is not installed: tools run as this user and see its files and the network. "
+                f"bubblewrap is not installed: {_BARE} "
                 "Install bubblewrap or Docker before running code you do not trust."
             )
             return
@@ -240,10 +247,7 @@ class LocalBackend:
         if tried.returncode == 0:
             self._bwrap = bwrap
         else:
-            self.notice = (
-                f"bubblewrap does not work here ({tried.stderr.strip()}): tools run as this user and see its files "
-                "and the network."
-            )
+            self.notice = f"bubblewrap does not work here ({tried.stderr.strip()}): {_BARE}"
 
     def _tell_limits(self) -> None:
         """Add to ``notice`` what nothing here limits."""

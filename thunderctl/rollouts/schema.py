@@ -10,7 +10,10 @@ history was rewritten, compacted or cut), and ``breaks`` says why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -18,6 +21,36 @@ SCHEMA = 1
 """Version of this layout; a reader refuses what is newer."""
 NOT_THE_MODEL = -1
 """The weights' version of a token that no weights made: prompts and tools' output."""
+BREAKS = ("rewritten", "compacted", "truncated", "template")
+"""Why a prompt does not extend what was there: the agent sent other messages, put a summary in their place, cut their
+beginning off; or the model's chat template cannot put messages behind an answer as it was said."""
+STATUSES = (
+    "submitted", "step limit", "format errors", "trajectory ended", "finished", "failed", "cut off",
+)  # fmt: skip
+"""How a sample's agent may have ended."""
+
+
+def digest_of(ids: Sequence[int]) -> str:
+    """Short hash of token ids, the same on every machine."""
+    return prefix_digests(ids, [len(ids)])[0]
+
+
+def prefix_digests(ids: Sequence[int], ends: Sequence[int]) -> list[str]:
+    """:func:`digest_of` ``ids[:end]`` for each of ``ends``, which go upward, in one pass."""
+    found, begun, running = [], 0, hashlib.blake2b(digest_size=8)
+    for end in ends:
+        words = array("i", ids[begun:end])
+        if sys.byteorder == "big":
+            words.byteswap()
+        running.update(words.tobytes())
+        found.append(running.hexdigest())
+        begun = end
+    return found
+
+
+def _as_dict(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass, not copied: lists of a hundred thousand tokens are shared with it."""
+    return {each.name: getattr(record, each.name) for each in fields(record)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +65,9 @@ class Turn:
     cached_tokens: int
     """Tokens of the prompt that the engine had in its cache."""
     finish_reason: str
+    prompt_digest: str = ""
+    """:func:`digest_of` the prompt's ids as the engine gave them back: so a check can tell from the file alone that it
+    had exactly ``ids[:start]`` before it. Empty if it gave none back."""
 
 
 @dataclass(slots=True)
@@ -48,11 +84,17 @@ class Segment:
     computed none (an emulated engine)."""
     turns: list[Turn] = field(default_factory=list)
 
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; its lists are the segment's own."""
+        return {**_as_dict(self), "turns": [asdict(turn) for turn in self.turns]}
+
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Segment:
-        """As :meth:`Sample.as_dict` has it."""
+        """Inverse of :meth:`as_dict`."""
         known = {each.name: record[each.name] for each in fields(cls) if each.name in record}
-        return cls(**{**known, "turns": [Turn(**turn) for turn in record["turns"]]})
+        names = {each.name for each in fields(Turn)}
+        turns = [Turn(**{name: turn[name] for name in turn if name in names}) for turn in record["turns"]]
+        return cls(**{**known, "turns": turns})
 
 
 @dataclass(slots=True)
@@ -80,7 +122,7 @@ class Sample:
     """What the reward is made of: tests, checks, scores."""
     segments: list[Segment] = field(default_factory=list)
     breaks: list[str] = field(default_factory=list)
-    """Why each segment after the first begins: ``rewritten``, ``compacted``, ``truncated``."""
+    """Why each segment after the first begins: of ``BREAKS``."""
     steps: int = 0
     started: float = 0.0
     ended: float = 0.0
@@ -89,8 +131,8 @@ class Sample:
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
+        """JSON-able; its lists are the sample's own."""
+        return {**_as_dict(self), "segments": [segment.as_dict() for segment in self.segments]}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Sample:
@@ -123,8 +165,9 @@ class Group:
         return sum(last - sample.ended for sample in self.samples) / len(self.samples)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {"schema": SCHEMA, **asdict(self), "blocking_s": self.blocking_s}
+        """JSON-able; its lists are the group's own."""
+        samples = [sample.as_dict() for sample in self.samples]
+        return {"schema": SCHEMA, **_as_dict(self), "samples": samples, "blocking_s": self.blocking_s}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Group:

@@ -9,23 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import platform
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from thunderctl import __version__
 from thunderctl.agents.client import DaemonClient
 from thunderctl.agents.desk import Desk
 from thunderctl.agents.rollout import Ending
 from thunderctl.errors import ThunderError, TooManyErrors
-from thunderctl.profile_files import ResolvedProfile
 from thunderctl.runs.pulse import Pulse
 from thunderctl.runs.resume import AT_FIRST, Earlier
 from thunderctl.runs.shape import Shape, Warmup
-from thunderctl.runs.store import SCHEMA, RunFolder
+from thunderctl.runs.store import RunFolder
+from thunderctl.workload.base import WorkloadEnvironment
 
 COLLECT_S = 2.0
 """How often decisions, samples and disk use are fetched from the daemon."""
@@ -45,8 +41,12 @@ class Crew(Protocol):
     async def begin(self) -> None:
         """What has to be said before the first agent starts."""
 
-    def next_agent(self, place: int) -> tuple[Agent, Ending] | None:
-        """Who works at ``place`` next, and the rollout that tells of it; ``None``: nobody any more."""
+    async def next_agent(self, place: int) -> tuple[Agent, Ending] | None:
+        """Who works at ``place`` next, and the rollout that tells of it; ``None``: nobody any more.
+
+        It may wait until somebody can begin. Who was chosen is given at once: a wait that the run's end cuts short has
+        chosen nobody.
+        """
 
     async def dismiss(self) -> None:
         """Nobody else will start: what was prepared for them goes."""
@@ -72,6 +72,10 @@ class Plan(Protocol):
     @property
     def kind(self) -> str:
         """``live``, ``replay`` or ``trace``."""
+
+    @property
+    def environment(self) -> WorkloadEnvironment | None:
+        """The tool environment of each agent; ``None``: they have none."""
 
     @property
     def total_steps(self) -> int | None:
@@ -112,6 +116,8 @@ class Progress:
     phase: str = "working"
     steps: int = 0
     judged: int = 0
+    groups: int = 0
+    """Complete ones, of a roll-out."""
     rollouts: list[Ending] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     latest: dict[str, str] = field(default_factory=dict)
@@ -130,43 +136,6 @@ class Progress:
         for rollout in self.rollouts:
             found[rollout.status] = found.get(rollout.status, 0) + 1
         return found
-
-
-def manifest(plan: Plan, resolved: ResolvedProfile, health: dict[str, Any], argv: list[str]) -> dict[str, Any]:
-    """Everything that another person needs to judge or repeat the run."""
-    return {
-        "schema": SCHEMA,
-        "created": time.time(),
-        "thunderctl": __version__,
-        "python": platform.python_version(),
-        "host": {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()},
-        "argv": argv,
-        "kind": plan.kind,
-        "agents": plan.agents,
-        "due": plan.due,
-        "seed": plan.shape.seed,
-        "shape": plan.shape.about(),
-        **plan.about(),
-        "profile": resolved.profile.name,
-        "profile_digest": resolved.profile.digest(),
-        "policy": resolved.profile.scheduler.policy,
-        "engine": resolved.profile.engine.kind,
-        "time_model": time_model(resolved),
-        "time_scale": health.get("time_scale", 1.0),
-        "workers": health["workers"],
-        "environments": health["environments"],
-    }
-
-
-def time_model(resolved: ResolvedProfile) -> str | None:
-    """What an emulated engine pretends to be, in words; ``None`` for a real one."""
-    profile = resolved.profile
-    if profile.engine.kind != "emulated":
-        return None
-    said = profile.emulation
-    if said.costs is not None:
-        return f"the engine measured in {said.costs.name}"
-    return f"{profile.workers.tensor_parallel} × {said.gpu} with {said.model}"
 
 
 class Driver:
@@ -314,8 +283,21 @@ class Driver:
     async def _fill(self, place: int) -> None:
         """Closed loop: keep ``place`` busy for as long as there is work for it."""
         await self._wait_until(self._earlier.clock_s + self._plan.shape.opens_at(place, self._plan.agents))
-        while not self._over.is_set() and (found := self._crew.next_agent(place)) is not None:
+        while (found := await self._next(place)) is not None:
             await self._see_through(*found)
+
+    async def _next(self, place: int) -> tuple[Agent, Ending] | None:
+        """Who works there next; ``None`` also once the run is to end."""
+        if self._over.is_set():
+            return None
+        asked = asyncio.ensure_future(self._crew.next_agent(place))
+        ending = asyncio.ensure_future(self._over.wait())
+        try:
+            await asyncio.wait({asked, ending}, return_when=asyncio.FIRST_COMPLETED)
+            return asked.result() if asked.done() else None
+        finally:
+            asked.cancel()
+            ending.cancel()
 
     async def _let_arrive(self, group: asyncio.TaskGroup) -> None:
         """Open loop: agents come when they come; beyond the cap they wait for a place, and are told to have come."""
@@ -332,7 +314,7 @@ class Driver:
             arrived = self._earlier.clock_s + at
             await self._wait_until(arrived)
             place = await places.get()
-            if self._over.is_set() or (found := self._crew.next_agent(place)) is None:
+            if (found := await self._next(place)) is None:
                 return
             agent, rollout = found
             rollout.arrived = arrived
@@ -404,16 +386,3 @@ class Driver:
         asked = time.monotonic()
         self.progress.health = await self._client.health()
         self._pulse.daemon_answered(time.monotonic() - asked)
-
-
-def redacted(argv: list[str]) -> list[str]:
-    """The command line without anything that looks like a secret."""
-    hidden = ("key", "token", "secret", "password")
-    return [
-        a.split("=", 1)[0] + "=…" if "=" in a and any(h in a.split("=", 1)[0].lower() for h in hidden) else a
-        for a in argv
-    ]
-
-
-def own_argv() -> list[str]:
-    return ["thunderctl", *redacted(sys.argv[1:])]

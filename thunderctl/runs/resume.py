@@ -12,7 +12,7 @@ import fcntl
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,14 +74,19 @@ def note_sitting(store: RunFolder, earlier: Earlier, health: dict[str, Any]) -> 
     store.write("manifest.json", {**said, "sittings": [*said.get("sittings", []), sitting]})
 
 
-def look_back(store: RunFolder) -> Earlier:
+def ended_by_itself(record: Mapping[str, Any]) -> bool:
+    """Whether a rollout's last record says that it is done."""
+    return record["status"] not in TO_BE_REDONE
+
+
+def look_back(store: RunFolder, is_done: Callable[[Mapping[str, Any]], bool] = ended_by_itself) -> Earlier:
     """What is done in a run's folder. Torn last lines are taken as not written."""
     last: dict[int, dict[str, Any]] = {}
     for record in store.lines("rollouts"):
         if "index" not in record:
             raise UsageError(f"run {store.id} was stored by an older thunderctl: it cannot be resumed")
         last[int(record["index"])] = record
-    done = {index: record for index, record in last.items() if record["status"] not in TO_BE_REDONE}
+    done = {index: record for index, record in last.items() if is_done(record)}
     clock = 0.0
     for name, key in (("steps", "ended"), ("rollouts", "ended"), ("driver", "at"), ("disk", "at")):
         clock = max([clock, *(float(record.get(key) or 0.0) for record in store.lines(name))])
@@ -99,7 +104,7 @@ def make_ready(store: RunFolder, earlier: Earlier) -> None:
         for record in gone:
             store.append("superseded", {"of": name, "sitting": earlier.sittings, **record})
         _rewrite(store, name, (record for record in records if str(record["program"]) in kept))
-    for name in ("decisions", "disk", "driver"):
+    for name in ("decisions", "disk", "driver", "groups"):
         _rewrite(store, name, store.lines(name))
     # An engine's counters begin anew with its node, so samples of two sittings make no common series.
     samples = store.folder / "samples.jsonl"

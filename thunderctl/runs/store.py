@@ -9,6 +9,7 @@
     driver.jsonl         how far the driver lagged, what it cost, how soon the daemon answered, sampled
     superseded.jsonl     after --resume: rollouts and steps that were done again
     samples-N.jsonl      after --resume: samples of sitting N; engines' counters begin anew with a node
+    groups.jsonl         of a roll-out: one line a complete group (``rollouts/figures.py``); its tokens are elsewhere
     evaluation/          what the official evaluation of patches said
     disk.jsonl           disk used by environments, sampled
     preds.json           patches in the form that SWE-bench's evaluation takes

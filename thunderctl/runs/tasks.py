@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from thunderctl.runs.driver import Progress
 from thunderctl.runs.resume import AT_FIRST, Earlier
 from thunderctl.runs.shape import Shape
 from thunderctl.runs.store import RunFolder
-from thunderctl.workload.base import Task, Workload
+from thunderctl.workload.base import Task, Workload, WorkloadEnvironment
 from thunderctl.workload.load import kind_of
 
 Worker = TaskAgent[Any, Any]
@@ -60,6 +60,10 @@ class TaskPlan:
     @property
     def name(self) -> str:
         return self.workload.name
+
+    @property
+    def environment(self) -> WorkloadEnvironment | None:
+        return self.workload.environment
 
     @property
     def total_steps(self) -> int | None:
@@ -131,13 +135,10 @@ class TaskCrew:
 
     async def begin(self) -> None:
         """Have environments ready of each image, if the workload wants that."""
-        spec = self._plan.workload.environment
         due = range(len(self._plan.tasks) if self._plan.duration_s is not None else self._plan.due)
-        images = {self._plan.task_of(index).image or spec.image for index in due}
-        for image in sorted(images, key=str) if spec.warm else ():
-            await self._desk.client.keep_warm(self._desk.run, spec.warm, image=image, env=spec.env)
+        await keep_warm(self._desk, self._plan.workload, [self._plan.task_of(index) for index in due])
 
-    def next_agent(self, place: int) -> tuple[Worker, Rollout] | None:
+    async def next_agent(self, place: int) -> tuple[Worker, Rollout] | None:
         found = self._coming.popleft() if self._coming else self._make_next()
         if found is not None:
             self._agents[found[1].index] = found
@@ -205,6 +206,14 @@ class TaskCrew:
                     },
                 )
         self._store.write("preds.json", found)
+
+
+async def keep_warm(desk: Desk, workload: Workload, tasks: Iterable[Task]) -> None:
+    """Have environments ready of each image that these tasks use, if the workload wants that."""
+    spec = workload.environment
+    images = {task.image or spec.image for task in tasks}
+    for image in sorted(images, key=str) if spec.warm else ():
+        await desk.client.keep_warm(desk.run, spec.warm, image=image, env=spec.env)
 
 
 def choose_tasks(tasks: Sequence[Task], kind: str, only: list[str] | None) -> Sequence[Task]:

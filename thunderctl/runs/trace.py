@@ -14,6 +14,7 @@ from thunderctl.runs.resume import AT_FIRST, Earlier
 from thunderctl.runs.shape import Shape
 from thunderctl.runs.store import RunFolder
 from thunderctl.traces.trace import Start, Trace, TraceProgram, Work, count_steps
+from thunderctl.workload.base import WorkloadEnvironment
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,10 @@ class TracePlan:
     def asked_programs(self) -> int | None:
         """How many programs end the run; ``None``: the clock does."""
         return None if self.duration_s is not None else self.programs or self.agents
+
+    @property
+    def environment(self) -> WorkloadEnvironment | None:
+        return None
 
     @property
     def total_steps(self) -> int | None:
@@ -97,7 +102,7 @@ class TraceCrew:
     async def begin(self) -> None:
         """Nobody needs anything."""
 
-    def next_agent(self, place: int) -> tuple[TraceAgent, ProgramRollout] | None:
+    async def next_agent(self, place: int) -> tuple[TraceAgent, ProgramRollout] | None:
         found = next(self._left, None)
         if found is None:
             return None

@@ -354,6 +354,7 @@ class _Simulation:
                 "agent": program.agent,
                 "program": program.id,
                 "instance_id": program.trace.id,
+                "group": program.trace.group,
                 "first_step": program.first_step,
                 "kind": "trace",
                 "status": status,

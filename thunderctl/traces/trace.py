@@ -8,8 +8,10 @@ what follows them in the KV cache cannot be reused.
 from __future__ import annotations
 
 import random
+from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal
 
 Start = Literal["fresh", "steady"]
@@ -88,8 +90,12 @@ class Assignment:
 class Work:
     """The queue that agents take programs from: a seeded shuffle of the trace, again and again.
 
+    Programs of one group that stand next to each other in the trace are taken one after the other; taken once more,
+    they are a group of their own.
+
     ``start``: ``fresh`` begins every program at its first step. ``steady`` begins each agent's first program somewhere
-    in its midst, drawn uniformly over all steps of the trace, as one would find a cluster that has run for long.
+    in its midst, drawn uniformly over all steps of the trace, as one would find a cluster that has run for long; the
+    samples of a group have then done the same share of their steps.
     ``programs`` ends the queue after so many; ``None``: never. Same arguments, same queue; who takes a program when
     does not change it.
     """
@@ -97,31 +103,56 @@ class Work:
     def __init__(
         self, trace: Trace, agents: int, *, programs: int | None = None, start: Start = "fresh", seed: int = 0
     ) -> None:
-        self._trace = trace
         self._agents = agents
         self._left = programs
         self._start = start
         self._random = random.Random(f"{seed}/{trace.digest}")  # noqa: S311 - a workload, no secret
-        self._round: list[TraceProgram] = []
-        self._steps: list[tuple[TraceProgram, int]] = []
+        self._units = [
+            tuple(unit) for _, unit in groupby(trace.programs, key=lambda p: (p.group is None, p.group or p.id))
+        ]
+        self._round: list[tuple[TraceProgram, ...]] = []
+        self._steps: list[tuple[tuple[TraceProgram, ...], float]] = []
         if start == "steady":
-            self._steps = [(program, step) for program in trace.programs for step in range(len(program.steps))]
+            self._steps = [
+                (unit, step / len(program.steps))
+                for unit in self._units
+                for program in unit
+                for step in range(len(program.steps))
+            ]
+        self._next: deque[tuple[TraceProgram, int]] = deque()
+        """What is left of the unit that is being taken, and the step to begin with."""
+        self._times: Counter[str] = Counter()
+        """How often each group was begun, by its first program."""
         self._taken = 0
 
     def take(self) -> Assignment | None:
         """The next program; ``None`` when the queue has ended."""
         if self._left is not None and self._taken >= self._left:
             return None
+        if not self._next:
+            self._begin_unit()
         name = f"p{self._taken:05d}"
-        if self._start == "steady" and self._taken < self._agents:
-            program, step = self._random.choice(self._steps)
-        else:
-            if not self._round:
-                self._round = list(self._trace.programs)
-                self._random.shuffle(self._round)
-            program, step = self._round.pop(), 0
+        program, step = self._next.popleft()
         self._taken += 1
         return Assignment(name, program, step)
+
+    def _begin_unit(self) -> None:
+        """Turn to a further group, or a program that has none."""
+        done = 0.0
+        if self._start == "steady" and self._taken < self._agents:
+            unit, done = self._random.choice(self._steps)
+        else:
+            if not self._round:
+                self._round = list(self._units)
+                self._random.shuffle(self._round)
+            unit = self._round.pop()
+        group = unit[0].group
+        if group is not None:
+            self._times[unit[0].id] += 1
+            if (times := self._times[unit[0].id]) > 1:
+                unit = tuple(replace(program, group=f"{group}, {times}") for program in unit)
+        # A share of whole steps comes out as that step again; rounding must not make it the one before.
+        self._next.extend((program, int(done * len(program.steps) + 1e-9)) for program in unit)
 
 
 def count_steps(assignments: Iterable[Assignment]) -> int:

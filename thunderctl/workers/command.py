@@ -20,8 +20,10 @@ from thunderctl.workers.model import INSIDE
 
 HOST = "127.0.0.1"
 
-FORBIDDEN_ENVIRONMENT = ("VLLM_SERVER_DEV_MODE",)
-"""Opens unauthenticated doors that stop or empty a whole engine (``/sleep``, ``/pause``, ``/reset_prefix_cache``)."""
+DEV_MODE = "VLLM_SERVER_DEV_MODE"
+"""Opens unauthenticated doors that stop or empty a whole engine (``/sleep``, ``/pause``, ``/reset_prefix_cache``). Only
+``workers.weight_updates`` sets it: on loopback, and the gateway lets nobody through to them."""
+FORBIDDEN_ENVIRONMENT = (DEV_MODE,)
 
 SMALL_CONTEXT = 65536
 """``max_position_embeddings`` of the small model (``inside/make_small_model.py``)."""
@@ -66,7 +68,13 @@ def serve_command(
     forbidden = [name for name in FORBIDDEN_ENVIRONMENT if name in profile.workers.env]
     if forbidden:
         raise UsageError(
-            f"workers.env must not set {forbidden[0]}", hint="it opens unauthenticated control of the whole engine"
+            f"workers.env must not set {forbidden[0]}",
+            hint="it opens unauthenticated control of the whole engine; workers.weight_updates is for that",
+        )
+    if profile.workers.weight_updates and any(option.startswith("--ho") for option in profile.workers.extra_args):
+        raise UsageError(
+            "workers.extra_args must not say where to listen beside workers.weight_updates",
+            hint="the control paths that it opens have no key, so the servers stay on loopback",
         )
     model = _model(profile, model_path)
     launcher = (
@@ -142,7 +150,7 @@ def _model_arguments(profile: Profile) -> list[str]:
         ("--revision", model.revision),
         ("--max-model-len", model.max_model_len or (_small_context(profile) if small else None)),
         ("--dtype", model.dtype),
-        ("--load-format", model.load_format or ("dummy" if small else None)),
+        ("--load-format", model.load_format or _made_up_weights(profile)),
     ):
         if value is not None:
             arguments += [option, str(value)]
@@ -151,6 +159,12 @@ def _model_arguments(profile: Profile) -> list[str]:
     if small:
         arguments.append("--enforce-eager")  # compiling four layers takes longer than it ever gives back
     return arguments
+
+
+def _made_up_weights(profile: Profile) -> str | None:
+    """The small model runs on weights that the engine makes up, unless others are to take their place later."""
+    reads = profile.workers.weight_updates and profile.engine.kind != "emulated"
+    return "dummy" if profile.model.source == "small" and not reads else None
 
 
 def _small_context(profile: Profile) -> int | None:
@@ -243,6 +257,8 @@ def _environment(profile: Profile, index: int, model: str, emulation: Emulation 
                 }
             ),
         }
+    if workers.weight_updates:
+        environment[DEV_MODE] = "1"
     if emulation:
         environment["THUNDERCTL_EMULATION"] = emulation.to_json()
     return environment | workers.env
@@ -266,6 +282,10 @@ def _cpu_environment(profile: Profile) -> dict[str, str]:
     if _in_one_process(profile):
         # Without this the CPU platform overrides "uni" by "mp" (vllm/platforms/cpu.py); for a server it says no more.
         environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    if profile.model.source == "small":
+        # At the first request for log-probabilities vLLM compiles how they are counted, with g++, in each new engine
+        # again (its cache is in TMPDIR, which is ours): longer than this model's calls could ever give back.
+        environment["TORCHDYNAMO_DISABLE"] = "1"
     return environment
 
 

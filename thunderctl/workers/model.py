@@ -1,4 +1,4 @@
-"""The ``small`` model: a random four-layer Llama that is generated here, so that a laptop needs no download.
+"""The ``small`` model: a random two-layer Llama that is generated here, so that a laptop needs no download.
 
 What it looks like is said in ``inside/make_small_model.py``, which runs in the engine's interpreter; this file finds
 it a folder. The folder's name is a hash of all that its bytes depend on.
@@ -23,7 +23,9 @@ INSIDE = Path(__file__).resolve().parent / "inside"
 
 _RECIPE = INSIDE / "make_small_model.py"
 # The tokenizer is learned from the standard library, so its version counts as well as the trainer's.
-_VERSIONS = "import sys, importlib.metadata as m; print(sys.version_info[:3], m.version('tokenizers'))"
+_VERSIONS = (
+    "import sys, importlib.metadata as m; print(sys.version_info[:3], m.version('tokenizers'), m.version('torch'))"
+)
 
 
 def ensure_small_model(python: Path, progress: Callable[[str], None] = lambda line: None) -> Path:

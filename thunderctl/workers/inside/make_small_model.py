@@ -1,8 +1,8 @@
-"""Makes the ``small`` model: a random Llama's config, a byte-level tokenizer and a chat template. Run inside an engine.
+"""Makes the ``small`` model: a random Llama's config, weights, a byte-level tokenizer and a chat template.
 
-Usage: ``python make_small_model.py FOLDER``. Imports nothing of thunderctl; needs ``tokenizers`` only. The same
-interpreter, standard library and tokenizers version give the same bytes. No weights are written: the engine
-makes them up (``--load-format dummy``).
+Usage: ``python make_small_model.py FOLDER``, with an engine's interpreter. Imports nothing of thunderctl; needs
+``tokenizers``, ``torch`` and ``safetensors``. The same interpreter, standard library and versions of these give the
+same bytes. Engines read the weights only where a profile says so (``model.load_format``), else they make up their own.
 """
 
 import json
@@ -10,6 +10,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 VOCABULARY = 8192
@@ -18,6 +20,9 @@ WIDTH = 256
 HEADS = 8
 KV_HEADS = 2
 CONTEXT = 65536
+SEED = 8
+SPREAD = 0.02
+"""Standard deviation of the weights: that of Llama's own initialisation."""
 
 END_OF_TEXT, START, SEPARATOR, END = SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_sep|>", "<|im_end|>"]
 
@@ -80,6 +85,34 @@ def main(folder: Path) -> None:
         },
     )
     write(folder / "generation_config.json", {"eos_token_id": SPECIAL.index(END), "do_sample": True})
+    save_file(make_weights(), str(folder / "model.safetensors"), metadata={"format": "pt"})
+
+
+def make_weights() -> dict[str, torch.Tensor]:
+    """Random weights under the names that Llama checkpoints have, in bfloat16: about 13 MB."""
+    generator = torch.Generator().manual_seed(SEED)
+
+    def random(rows: int, columns: int) -> torch.Tensor:
+        return (torch.randn(rows, columns, generator=generator) * SPREAD).to(torch.bfloat16)
+
+    head, inner = WIDTH // HEADS, 3 * WIDTH
+    weights = {"model.embed_tokens.weight": random(VOCABULARY, WIDTH)}
+    for layer in range(LAYERS):
+        shapes = {
+            "self_attn.q_proj": (HEADS * head, WIDTH),
+            "self_attn.k_proj": (KV_HEADS * head, WIDTH),
+            "self_attn.v_proj": (KV_HEADS * head, WIDTH),
+            "self_attn.o_proj": (WIDTH, HEADS * head),
+            "mlp.gate_proj": (inner, WIDTH),
+            "mlp.up_proj": (inner, WIDTH),
+            "mlp.down_proj": (WIDTH, inner),
+        }
+        weights |= {f"model.layers.{layer}.{name}.weight": random(*shape) for name, shape in shapes.items()}
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            weights[f"model.layers.{layer}.{norm}.weight"] = torch.ones(WIDTH, dtype=torch.bfloat16)
+    weights["model.norm.weight"] = torch.ones(WIDTH, dtype=torch.bfloat16)
+    weights["lm_head.weight"] = random(VOCABULARY, WIDTH)
+    return weights
 
 
 def train_tokenizer() -> Tokenizer:

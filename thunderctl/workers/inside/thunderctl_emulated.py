@@ -174,6 +174,11 @@ class EmulatedWorker(WorkerBase):
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
         pass
 
+    def reload_weights(self, weights_path: str | None = None) -> None:
+        """There are none to be replaced; what was cached is dropped by vLLM, as ever."""
+        if weights_path is not None and not os.path.isdir(weights_path):  # noqa: PTH112 - one look, no path
+            raise ValueError(f"there is no folder {weights_path}")
+
     def get_supported_tasks(self) -> tuple[str, ...]:
         return ("generate",)
 
@@ -212,6 +217,9 @@ class EmulatedWorker(WorkerBase):
         self.model_config.max_model_len = max_model_len
 
     def reset_mm_cache(self) -> None:
+        pass
+
+    def reset_encoder_cache(self) -> None:
         pass
 
     def synchronize_device(self) -> None:
