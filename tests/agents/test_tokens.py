@@ -31,7 +31,7 @@ from tests.agents.tool_node import call, tool_node
 from thunderctl.agents.chat_template import ANSWERS, QUESTION
 from thunderctl.agents.client import Answer, DaemonClient
 from thunderctl.agents.desk import Desk
-from thunderctl.agents.tokens import Transcript
+from thunderctl.agents.tokens import ContextFull, Transcript
 from thunderctl.agents.tool_schemas import SCHEMAS
 from thunderctl.agents.trace import ProgramRollout, TraceAgent
 from thunderctl.errors import DaemonError
@@ -150,6 +150,18 @@ BEGINNING = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"
 
 def then(answer: str, observation: str = "in") -> list[dict[str, Any]]:
     return [*BEGINNING, {"role": "assistant", "content": answer}, {"role": "user", "content": observation}]
+
+
+async def test_an_answer_gets_what_the_context_leaves_and_a_full_context_is_told() -> None:
+    engine = TokenEngine([[*encode("ab"), END]])
+    async with a_token_engine(engine) as client:
+        room = len(encode(chat(BEGINNING, None, True))) + 5
+        engine.max_model_len = room
+        transcript, answer = await one_answer(client, BEGINNING)
+        assert engine.calls[0]["max_tokens"] == 5
+        with pytest.raises(ContextFull):
+            await transcript.ask("p", then(answer.content), step=2, max_tokens=90)
+    assert len(engine.calls) == 1 and len(transcript.segments[0].turns) == 1, "what there is stays"
 
 
 async def test_an_answer_that_the_tokenizer_would_spell_otherwise_stays_as_it_was_said() -> None:

@@ -94,6 +94,7 @@ class TokenEngine:
     template: Template = chat
     kind: str = "cpu"
     version: int = 0
+    max_model_len: int = 1_000_000
     lies: bool = False
     """Says that it computed on other ids than it was sent."""
     calls: list[dict[str, Any]] = field(default_factory=list)
@@ -167,7 +168,7 @@ class TokenEngine:
         if any("refused" in m["content"] for m in body["messages"]):
             return web.json_response({"error": {"message": "this template takes no such message"}}, status=400)
         text = self.template(body["messages"], body.get("tools"), body["add_generation_prompt"])
-        return web.json_response({"tokens": encode(text)})
+        return web.json_response({"tokens": encode(text), "max_model_len": self.max_model_len})
 
     async def detokenize(self, request: web.Request) -> web.Response:
         return web.json_response({"prompt": decode((await request.json())["tokens"])})

@@ -284,6 +284,45 @@ async def test_whoever_is_refused_reaches_neither_handlers_nor_the_application()
         assert len(served.seen) == 1
 
 
+async def test_whoever_is_refused_is_not_asked_for_the_body() -> None:
+    head = b"POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n"
+    async with a_door(refusal=lambda request: Reply(401, b"no")) as served:
+        reader, writer = await served.raw(head)
+        status, _, body = await answer_of(reader)
+        assert (status, body) == (401, b"no")
+        writer.close()
+
+
+async def test_head_gets_no_body_so_that_the_next_answer_is_the_next_one() -> None:
+    async with a_door() as served:
+        reader, writer = await served.raw(b"HEAD /echo HTTP/1.1\r\n\r\n", post("/echo", b"abc"))
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 405 ")
+        assert (await answer_of(reader))[2] == b"abc"
+        writer.close()
+
+
+async def test_a_client_that_sends_without_reading_is_left_waiting() -> None:
+    answers = 0
+
+    async def large(exchange: Exchange) -> Reply:
+        nonlocal answers
+        answers += 1
+        return Reply(200, b"x" * 1_000_000)
+
+    async with a_door(large) as served:
+        reader, writer = await served.raw(post("/extra", b"") * 200)
+        while answers < 2:
+            await asyncio.sleep(0.01)
+        before = -1
+        while before != answers:  # until it goes no further
+            before = answers
+            await asyncio.sleep(0.5)
+        assert answers < 50
+        for _ in range(200):
+            assert len((await answer_of(reader))[2]) == 1_000_000
+        writer.close()
+
+
 async def test_thousands_of_refused_requests_in_one_piece_are_each_told_so() -> None:
     async with a_door(refusal=lambda request: Reply(403, b"no")) as served:
         reader, writer = await served.raw(b"GET / HTTP/1.1\r\n\r\n" * 3000)

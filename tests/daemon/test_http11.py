@@ -94,8 +94,12 @@ def test_extensions_and_trailers_of_chunks_are_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    "sent", [b"x\r\nabc\r\n", b"-1\r\na\r\n", b"1_0\r\na", b"+3\r\nabc\r\n", b"\r\n", b"3\r\nabcd\r\n", b"a" * 5000]
-)
+    "sent",
+    [
+        b"x\r\nabc\r\n", b"-1\r\na\r\n", b"1_0\r\na", b"+3\r\nabc\r\n", b"\r\n", b"3\r\nabcd\r\n", b"a" * 5000,
+        b"0x3\r\nabc\r\n", b"3\n\r\nabc\r\n", b"3;a\nb\r\nabc\r\n", b"0\r\na: b\nc: d\r\n\r\n",
+    ],
+)  # fmt: skip
 def test_chunks_without_a_plain_size_are_refused(sent: bytes) -> None:
     with pytest.raises(Malformed):
         Chunked().feed(sent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -67,6 +68,13 @@ def trainable(groups: list[Group]) -> list[tuple[str, int, Segment]]:
     ]
 
 
+def any_reward(groups: list[Group]) -> bool:
+    """Whether there is something to learn from: a reward, or nobody handed anything in, which is worth 0."""
+    every = [sample for group in groups for sample in group.samples]
+    to_judge = any(sample.status in ("submitted", "finished") and not sample.error for sample in every)
+    return not to_judge or any(sample.reward is not None for sample in every)
+
+
 def arrived(trainer: str, groups: list[Group]) -> list[tuple[list[int], list[int], list[float] | None]]:
     """Ids, mask and log-probabilities of each row, put together again from a trainer's shape."""
     if trainer == "slime":
@@ -76,7 +84,8 @@ def arrived(trainer: str, groups: list[Group]) -> list[tuple[list[int], list[int
         given = [row["rollout_log_probs"] for row in rows]
     elif trainer == "verl":
         made = to_verl(groups, pad_id=-7)
-        batch, wide = made["batch"], len(made["batch"]["responses"][0])
+        batch = made["batch"]
+        wide = len(batch["responses"][0]) if batch["responses"] else 0
         found, given, prompts = [], [], []
         for n, (ids, there) in enumerate(zip(batch["input_ids"], batch["attention_mask"], strict=True)):
             mask = [0] * (len(ids) - wide) + batch["response_mask"][n]
@@ -104,7 +113,7 @@ def arrived(trainer: str, groups: list[Group]) -> list[tuple[list[int], list[int
 @given(many_groups(judged=True, logprobs=True, least=1))
 def test_no_token_no_mask_bit_and_no_log_probability_is_lost(trainer: str, groups: list[Group]) -> None:
     wanted = trainable(groups)
-    if not any(sample.reward is not None for group in groups for sample in group.samples):
+    if not any_reward(groups):
         with pytest.raises(UsageError, match="none of these samples has a reward"):
             CONVERTERS[trainer](groups)
         return
@@ -117,9 +126,10 @@ def test_trl_gets_every_token_or_an_error_never_groups_that_are_mixed_up(groups:
     wanted = trainable(groups)
     sizes = [len(list(rows)) for _, rows in groupby(wanted, key=lambda each: each[0])]
     several = len({each[:2] for each in wanted}) < len(wanted)
-    rewards = any(sample.reward is not None for group in groups for sample in group.samples)
+    rewards, kept = any_reward(groups), Counter(group for group, _, _ in wanted)
+    shrunk = any(kept[group.name] != len(group.samples) for group in groups)
     unlike = len({segment.logprobs is None for _, _, segment in wanted}) > 1
-    if not rewards or several or len(set(sizes)) > 1 or unlike:
+    if not rewards or several or len(set(sizes)) > 1 or unlike or shrunk:
         with pytest.raises(UsageError):
             to_trl(groups, logprobs=False)
     else:
@@ -166,7 +176,7 @@ def test_skyrl_gets_a_generator_output_that_it_would_take() -> None:
 @unhurried
 @given(many_groups(judged=True, least=1))
 def test_rows_of_a_sample_are_adjacent_and_its_last_one_is_told(groups: list[Group]) -> None:
-    if not any(sample.reward is not None for group in groups for sample in group.samples):
+    if not any_reward(groups):
         return
     rows = rows_of(groups)
     runs = [list(run) for _, run in groupby(rows, key=lambda row: (row.group.name, row.sample.index))]

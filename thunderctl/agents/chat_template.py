@@ -92,7 +92,12 @@ class ChatTemplate:
             rendered = await self._render([QUESTION, _answer(called), *messages], None, True)
         except Refused as refusal:
             raise NotAnExtension(refusal.message) from None
-        end = base.check(rendered, whole=False)
+        try:
+            end = base.check(rendered, whole=False)
+        except NotAnExtension:  # some templates say the date: the base is looked at once more
+            self._bases.clear()
+            base = await self._base(called=bool(called))
+            end = base.check(rendered, whole=False)
         return rendered[end + (last == base.end) :]
 
     async def _base(self, *, called: bool) -> _Base:

@@ -93,6 +93,8 @@ class DaemonClient:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._session: aiohttp.ClientSession | None = None
         self._gives_logprobs: bool | None = None
+        self.max_model_len: int | None = None
+        """Tokens of the longest context, as the engine said when it was last asked to tokenise."""
         self.template = ChatTemplate(self.tokenize, self.detokenize)
         """The served model's chat template, for calls in token ids."""
 
@@ -223,7 +225,9 @@ class DaemonClient:
         """Ids that the engine's chat template makes of ``messages``. ``answering``: up to where the model goes on."""
         body = {"model": self.model, "messages": messages, "add_generation_prompt": answering}
         body |= {} if tools is None else {"tools": tools}
-        return (await self._send("POST", "/tokenize", body))[0]["tokens"]  # type: ignore[no-any-return]
+        said, _, _ = await self._send("POST", "/tokenize", body)
+        self.max_model_len = said.get("max_model_len")
+        return said["tokens"]  # type: ignore[no-any-return]
 
     async def detokenize(self, ids: list[int]) -> str:
         """The text of ``ids``, special tokens and all."""

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from thunderctl.agents.client import Answer, Lease, ToolResult
 from thunderctl.agents.desk import Desk
 from thunderctl.agents.rollout import CutOff, Rollout, run_to_its_end
-from thunderctl.agents.tokens import Transcript
+from thunderctl.agents.tokens import ContextFull, Transcript
 from thunderctl.errors import EnvironmentFailure, ThunderError
 from thunderctl.workload.base import Task, Workload
 from thunderctl.workload.files import RecordedStep
@@ -127,6 +127,8 @@ class TaskAgent(ABC, Generic[W, T]):
             return await self.work(await announced)
         except TrajectoryEnded:
             return "trajectory ended"
+        except ContextFull:
+            return "context full"
 
     @abstractmethod
     async def work(self, lease: Lease) -> str:

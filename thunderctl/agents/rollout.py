@@ -48,8 +48,8 @@ class Rollout:
     kind: str
     """``live`` or ``replay``."""
     status: str = "running"
-    """``submitted``, ``step limit``, ``format errors``, ``trajectory ended``, ``failed``, or ``cut off`` by the run's
-    end."""
+    """``submitted``, ``step limit``, ``context full`` (token mode), ``format errors``, ``trajectory ended``,
+    ``failed``, or ``cut off`` by the run's end."""
     error: str | None = None
     image_missing: bool = False
     index: int = 0

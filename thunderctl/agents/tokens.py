@@ -25,6 +25,10 @@ TRUNCATED = "truncated"
 REASONING_BEGINS, REASONING_ENDS = "<think>", "</think>"
 
 
+class ContextFull(Exception):
+    """The prompt leaves no room for an answer in the model's context."""
+
+
 class Transcript:
     """One agent's model calls in ids. Right at any moment: a call is in it as soon as it has ended, and not before."""
 
@@ -50,7 +54,8 @@ class Transcript:
         sampling: Mapping[str, float] | None = None,
     ) -> Answer:
         """The model's answer to ``messages``, as :meth:`DaemonClient.chat` gives it; calls stay in its text, and a live
-        model's reasoning is left out of it."""
+        model's reasoning is left out of it. ``ContextFull`` if the model's context leaves no room for one.
+        """
         template = self._client.template
         why, prompt = REWRITTEN, None
         if new := self._new_of(messages, tools):
@@ -61,6 +66,10 @@ class Transcript:
                 why = TEMPLATE
         if prompt is None:
             prompt = await template.opening(messages, tools)
+        if (longest := self._client.max_model_len) is not None:
+            max_tokens = min(max_tokens, longest - len(prompt))
+            if max_tokens < 1:
+                raise ContextFull
         done = await self._client.generate(
             program, prompt, max_tokens=max_tokens, replay=replay, group=group, sampling=sampling
         )
@@ -68,7 +77,7 @@ class Transcript:
         answer = done.answer
         if replay is None and await self._reasons(prompt, answer.content):
             answer = replace(answer, content=answer.content.partition(REASONING_ENDS)[2])
-        self._messages, self._tools, self._said = list(messages), tools, answer.content
+        self._messages, self._tools, self._said = [dict(message) for message in messages], tools, answer.content
         return answer
 
     async def _reasons(self, prompt: list[int], content: str) -> bool:

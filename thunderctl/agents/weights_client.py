@@ -5,6 +5,7 @@ Versions only rise; each answer of the engine says which one made it (``X-Thunde
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thunderctl.agents.client import DaemonClient
+from thunderctl.errors import DaemonError
 
 PATH = "/v1/rollout/weights"
 Mode = Literal["finish", "keep", "restart"]
@@ -56,13 +58,15 @@ async def weights_transfer(
 ) -> AsyncIterator[dict[str, str]]:
     """Around a transfer of the trainer's own: no call is let through meanwhile. Yields worker → URL.
 
-    If it ends with an exception nothing may have been changed yet: then the old version goes on.
+    If it ends with an exception nobody knows what has been written: the old version is loaded again where files have
+    it, and workers are taken out where not. ``{"state": "abandon"}`` by hand is for who has written nothing.
     """
     begun = await _post(client, {"state": "begin", "mode": mode})
     try:
         yield dict(begun["workers"])
     except BaseException:
-        await _post(client, {"state": "abandon"})
+        with contextlib.suppress(DaemonError):  # what went wrong is told, not this
+            await _post(client, {"state": "failed"})
         raise
     await _change(client, {"state": "end"} | ({} if version is None else {"version": version}))
 

@@ -241,11 +241,13 @@ class _Connection(asyncio.Protocol):
             self.source.resume()
         if self._guest is not None:
             self._guest.resume_writing()
+        if not self._busy:
+            self._take_next()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        if self._busy:
+        if self._busy or (self.writing_paused and self._head is None):
             self._buffer += data
             if len(self._buffer) > AHEAD and self._transport is not None and self._transport.is_reading():
                 self._transport.pause_reading()
@@ -279,7 +281,12 @@ class _Connection(asyncio.Protocol):
         if head.chunked:
             self._chunks = Chunked()
         self._take_body(head, data[end + 4 :])
-        if head.expects and not self._busy:
+        if self._head is None:
+            return  # its body was there already
+        refusal = self._door.refusal(Exchange(self, head, b""))
+        if refusal is not None:
+            self._dismiss(refusal)  # nobody without a key may have us keep a body
+        elif head.expects:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _take_body(self, head: Head, data: bytes) -> None:
@@ -306,10 +313,12 @@ class _Connection(asyncio.Protocol):
         self._answer(head, body)
 
     def _refuse(self, wrong: Malformed) -> None:
+        self._dismiss(error(wrong.status, str(wrong), "invalid_request_error"))
+
+    def _dismiss(self, reply: Reply) -> None:
         """Say why, and hang up once the client has had time to read it."""
         self._refused, self._began = True, None
         self._parts.clear()
-        reply = error(wrong.status, str(wrong), "invalid_request_error")
         self.write(answer_head(reply.status, reply.headers, length=len(reply.body), close=True) + reply.body)
         asyncio.get_running_loop().call_later(LINGER_S, self.hang_up)
 
@@ -319,7 +328,7 @@ class _Connection(asyncio.Protocol):
         exchange = Exchange(self, head, body)
         refusal = self._door.refusal(exchange)
         if refusal is not None:
-            self._reply(refusal, head.keep_alive)
+            self._reply(refusal, head)
         elif self._door.knows(exchange.path):
             handler = self._door.handlers.get((head.method, exchange.path), _wrong_method)
             self._task = asyncio.get_running_loop().create_task(self._serve(handler, exchange, head))
@@ -344,12 +353,12 @@ class _Connection(asyncio.Protocol):
         if exchange.begun:
             self.served(exchange.ended and head.keep_alive and not head.http10)
         else:
-            self._reply(reply, head.keep_alive)
+            self._reply(reply, head)
 
-    def _reply(self, reply: Reply, keep_alive: bool) -> None:
-        keep_alive = keep_alive and not self._door.closing
-        length = len(reply.body)
-        self.write(answer_head(reply.status, reply.headers, length=length, close=not keep_alive) + reply.body)
+    def _reply(self, reply: Reply, head: Head) -> None:
+        keep_alive = head.keep_alive and not self._door.closing
+        said = answer_head(reply.status, reply.headers, length=len(reply.body), close=not keep_alive)
+        self.write(said if head.method == "HEAD" else said + reply.body)
         self.served(keep_alive)
 
     def served(self, keep_alive: bool) -> None:
@@ -359,6 +368,10 @@ class _Connection(asyncio.Protocol):
             self.hang_up()
             return
         self._idle_since = time.monotonic()
+        if not self.writing_paused:
+            self._take_next()
+
+    def _take_next(self) -> None:
         if self._transport is not None and not self._transport.is_reading():
             self._transport.resume_reading()
         if self._buffer:

@@ -32,6 +32,8 @@ class Passage:
     """Something of its answer went out to the client."""
     cut: bool = False
     """Its engine was told to cut it off."""
+    again: bool = False
+    """It is to be made again, as was decided when it was cut off: what happens to the update since is no matter."""
 
 
 class Gate:
@@ -79,7 +81,7 @@ class Gate:
 
     def begin(self, passage: Passage) -> bool:
         """The first piece of a stream is there. Whether it may go out; if not, the call is to be made again."""
-        if self.mode is not None and (passage.cut or self._made_again(passage)):
+        if passage.cut or self._made_again(passage):
             return False
         passage.begun = True
         return True
@@ -89,7 +91,7 @@ class Gate:
 
         Those who go on by themselves are spared an answer without ``output_tokens``, an error say.
         """
-        return passage.cut and (self._made_again(passage) or not output_tokens)
+        return passage.cut and (passage.again or not output_tokens)
 
     def _made_again(self, passage: Passage) -> bool:
         return self.mode == "restart" or (self.mode == "keep" and not passage.continues)
@@ -120,7 +122,7 @@ class Gate:
         """
         for passage in self._inside:
             self.cut_off += not passage.cut
-            passage.cut = True
+            passage.cut, passage.again = True, self._made_again(passage)
 
     async def wait(self, seconds: float) -> None:
         """Until a call leaves, or so long."""

@@ -141,6 +141,8 @@ class Gateway:
                     return error(admitted.status, admitted.reason, "unavailable", admitted.retry_after_s)
                 passage = await self._gate.enter(continues=forward.continues)
                 try:
+                    if self.draining and passage.waited_s:
+                        return self._stopping()  # the gate was opened because the daemon stops
                     connections = self._upstreams.get(admitted.worker)
                     if connections is None:
                         raise ConnectionFailed(f"{admitted.worker} is gone")
@@ -181,6 +183,8 @@ class Gateway:
         while True:
             passage = await self._gate.enter(continues=forward.continues)
             try:
+                if self.draining and passage.waited_s:
+                    return self._stopping()
                 reply = await self._unscheduled(request, forward, passage)
                 if reply is not None:
                     return reply

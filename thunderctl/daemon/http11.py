@@ -21,6 +21,7 @@ Headers = Iterable[tuple[str, str]]
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(rb"[!-~\x80-\xff]+")
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _WITHOUT_BODY = (204, 304)
 
 
@@ -131,10 +132,9 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 def _size(line: bytes) -> int:
     """Bytes of a chunk; Python would take signs and underscores for parts of a number."""
-    try:
-        return int(line if line.isalnum() else b"", 16)
-    except ValueError:
-        raise Malformed("a chunk comes without a size") from None
+    if not _CHUNK_SIZE.fullmatch(line):
+        raise Malformed("a chunk comes without a size")
+    return int(line, 16)
 
 
 class Chunked:
@@ -173,10 +173,12 @@ class Chunked:
                     raise Malformed(f"a line between chunks is longer than {LINE_LIMIT} bytes")
                 break
             line, at = data[at:line_end], line_end + 2
+            if b"\n" in line or b"\r" in line:
+                raise Malformed("a line between chunks does not end in CRLF")
             if self._in_trailers:
                 self.complete = not line
                 continue
-            size = _size(line.partition(b";")[0].rstrip())
+            size = _size(line.partition(b";")[0].rstrip(b" \t"))
             if size:
                 self._left = size + 2
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Literal
@@ -73,6 +74,9 @@ def mark_of(source: str | None) -> str:
     folder = Path(source) if source is not None else None
     if folder is None or not folder.is_dir():
         return ""
-    files = sorted((file.name, file.stat()) for file in folder.glob("*.safetensors"))
-    told = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
+    told = []
+    for file in sorted(folder.glob("*.safetensors")):
+        with contextlib.suppress(OSError):  # it went just now, or is a link to nothing
+            stat = file.stat()
+            told.append((file.name, stat.st_size, stat.st_mtime_ns))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Coroutine, Set
 from pathlib import Path
@@ -117,11 +118,12 @@ class Weights:
         self._next(version)
         if not (self._any_folder and Path(source).is_dir()):
             await asyncio.to_thread(check_weights, Path(source), Path(standing.source) if standing.source else None)
+        mark = await asyncio.to_thread(mark_of, source)
         async with self._alone():
             target = self._next(version)
             await self._pause(mode)
-            names, mark = self._doors.names, mark_of(source)
-            self._note(self._standing.loading(target, source, mark, mode))
+            names = self._doors.names
+            await self._note_first(self._standing.loading(target, source, mark, mode))
             failed = await self._doors.load(names, source)
             return await self._change(Standing(target, source, mark, mode=mode), names, failed)
 
@@ -129,7 +131,8 @@ class Weights:
         """Pause, for a trainer that transfers weights by itself to the workers that the answer names."""
         async with self._alone():
             await self._pause(mode)
-            self._note(self._standing.transferring(mode, time.time() + self._limit_s, frozenset(self._doors.names)))
+            deadline = time.time() + self._limit_s
+            await self._note_first(self._standing.transferring(mode, deadline, frozenset(self._doors.names)))
             self._watch_deadline()
             return {
                 "version": self.version,
@@ -156,6 +159,11 @@ class Weights:
             self._stop_watching()
             self._note(self._standing.in_force())
             return await self._go_on({})
+
+    async def fail(self) -> dict[str, Any]:
+        """The trainer's transfer broke off: some workers may have a part of it."""
+        async with self._alone(transfer=True):
+            return await self._take_back()
 
     def _next(self, version: int | None) -> int:
         if version is not None and version <= self.version:
@@ -222,9 +230,10 @@ class Weights:
     async def _change(self, standing: Standing, names: Set[str], failed: dict[str, str]) -> dict[str, Any]:
         """The workers ``names`` have the weights of ``standing`` now, except those that ``failed``."""
         done = names - set(failed)
+        for name in done:
+            self._out.pop(name, None)
+        self._out |= failed  # until they are ended: the daemon after a SIGKILL must not give them calls
         if done:
-            for name in done:
-                self._out.pop(name, None)
             for name in self._doors.names - names - set(self._out):
                 self._out[name] = f"it started while version {standing.version} was being transferred"
             self._note(standing)
@@ -242,8 +251,22 @@ class Weights:
         return answer
 
     def _note(self, standing: Standing) -> None:
+        """What was done. Where it cannot be written the node goes on all the same: a later daemon does it once more."""
         self._standing = msgspec.structs.replace(standing, out=dict(self._out))
-        self._journal.note_weights(msgspec.to_builtins(self._standing))
+        try:
+            self._journal.note_weights(msgspec.to_builtins(self._standing))
+        except sqlite3.Error as error:
+            log.error("the state of the weights cannot be noted: %s", error)
+
+    async def _note_first(self, standing: Standing) -> None:
+        """What is about to be done, once the gate is closed. ``EngineError``: it cannot be written, so is not done."""
+        noted = msgspec.structs.replace(standing, out=dict(self._out))
+        try:
+            self._journal.note_weights(msgspec.to_builtins(noted))
+        except sqlite3.Error as error:
+            await self._go_on({})
+            raise EngineError(f"state.db cannot be written: {error}", hint="is the disk full?") from error
+        self._standing = noted
 
     def _tell(self) -> None:
         """The scheduler hears that nothing is cached."""
@@ -253,7 +276,7 @@ class Weights:
     async def _go_on(self, failed: dict[str, str]) -> dict[str, Any]:
         """Take those out that failed, and let calls in to all others."""
         assert self._workers is not None  # noqa: S101 - serve() comes first
-        await self._bring_in()
+        await self._bring_in(but=set(failed))
         failed |= await self._doors.each(self._doors.names - set(failed), Doors.resume)
         for name, reason in failed.items():
             log.error("%s is taken out, and started anew: %s", name, reason)
@@ -279,6 +302,7 @@ class Weights:
     # ------------------------------------------------------------------ a trainer that is gone
 
     def _watch_deadline(self) -> None:
+        self._stop_watching()
         wait_s = max(0.0, self._standing.deadline - time.time())
         self._expiry = asyncio.get_running_loop().call_later(wait_s, self._expire)
 
@@ -290,19 +314,28 @@ class Weights:
         self._spawn(self._give_up())
 
     async def _give_up(self) -> None:
-        """Nobody knows what the trainer has written by now: the old weights are loaded again."""
         async with self._turn:
-            if self._standing.under_way != "transfer" or self._standing.deadline > time.time():
+            if self._standing.under_way != "transfer":
                 return  # it ended just now
+            if self._standing.deadline > time.time():
+                self._watch_deadline()  # the timer rang a little early, or this is another transfer already
+                return
             log.error("the trainer that began a transfer of weights was not heard of again: it is given up")
-            failed: dict[str, str] = {}
-            if (reason := self._standing.why_lost()) is None:
-                failed = await self._doors.load(self._doors.names, str(self._standing.source))
-            else:
-                self._out |= dict.fromkeys(self._doors.names, f"a transfer was given up, and {reason}")
-            self._note(self._standing.in_force())
-            self._tell()
-            await self._go_on(failed)
+            await self._take_back()
+
+    async def _take_back(self) -> dict[str, Any]:
+        """Nobody knows what a trainer has written by now: the old weights are loaded again."""
+        self._stop_watching()
+        failed: dict[str, str] = {}
+        names = self._standing.with_trainer & self._doors.names  # who started since is brought in with the others
+        if (reason := self._standing.why_lost()) is None:
+            failed = await self._doors.load(names, str(self._standing.source))
+        else:
+            self._out |= dict.fromkeys(names, f"a transfer was given up, and {reason}")
+        self._out |= failed
+        self._note(self._standing.in_force())
+        self._tell()
+        return await self._go_on(failed)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
@@ -336,9 +369,9 @@ class Weights:
             self._note(self._standing)
             return reason is None
 
-    async def _bring_in(self) -> None:
+    async def _bring_in(self, but: Set[str]) -> None:
         """Who started during a transfer that came to nothing can be given the version in force after all."""
-        names = set(self._out) & self._doors.names
+        names = (set(self._out) & self._doors.names) - but
         if names and self._standing.why_lost() is None:
             for name in names:
                 if await self._doors.bring(name, str(self._standing.source)) is None:

@@ -25,9 +25,10 @@ class WeightsBody(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
     path: str | None = pydantic.Field(None, min_length=1)
-    state: Literal["begin", "end", "abandon"] | None = None
+    state: Literal["begin", "end", "abandon", "failed"] | None = None
+    """``abandon``: nothing was transferred after all; ``failed``: maybe a part of it."""
     mode: Mode = "finish"
-    """What becomes of calls in flight (``Gate.close``); of no meaning with ``end`` and ``abandon``."""
+    """What becomes of calls in flight (``Gate.close``); of no meaning with states other than ``begin``."""
     version: int | None = pydantic.Field(None, ge=1)
     """Number of the new weights; without it the next one."""
 
@@ -35,7 +36,7 @@ class WeightsBody(pydantic.BaseModel):
     def _one_thing(self) -> WeightsBody:
         if (self.path is None) == (self.state is None):
             raise ValueError("say either path or state")
-        if self.version is not None and self.state in ("begin", "abandon"):
+        if self.version is not None and self.state not in (None, "end"):
             raise ValueError("version belongs to path or to state end")
         return self
 
@@ -63,6 +64,8 @@ class WeightsApi:
             work = weights.begin(body.mode)
         elif body.state == "end":
             work = weights.end(body.version)
+        elif body.state == "failed":
+            work = weights.fail()
         else:
             work = weights.abandon()
         try:

@@ -2,7 +2,7 @@
 
     async with Rollouts("swebench", samples_per_task=8, tasks=64, agents=144, live=True, keep="first:6") as rollouts:
         async for group in rollouts:
-            train_on(group)
+            await asyncio.to_thread(train_on, group)  # agents work on meanwhile
             await rollouts.update_weights("weights/step-1", mode="keep")
 
 The node is the one that is up, or one that comes and goes with the ``async with``. The run behind it is stored like any
@@ -143,7 +143,8 @@ class Rollouts:
     async def _stop(self) -> None:
         """What still runs is cut off; complete groups stay."""
         assert self._driving is not None  # noqa: S101 - entered
-        self._driving.cancel()
+        if self._driver is None or self._driver.progress.phase != "ended":  # else it is leaving by itself
+            self._driving.cancel()
         await asyncio.gather(self._driving, return_exceptions=True)
 
     def _store_what_came(self) -> None:
@@ -198,7 +199,7 @@ class Rollouts:
         return int((await weights(self.client))["version"])
 
     def figures(self) -> dict[str, Any]:
-        """What came of it so far, as ``thunderctl rollout --json`` has it."""
+        """What came of it so far, as ``thunderctl rollout --json`` has it. Reads the whole run: not for every step."""
         store = self._entered(self._store)
         return figures(summarise(store), store.read("manifest.json")["rollout"], store.lines("groups"))
 

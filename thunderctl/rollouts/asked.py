@@ -21,6 +21,8 @@ from thunderctl.rollouts.sources import group_name
 from thunderctl.runs.begin import identity
 from thunderctl.runs.resume import Earlier, look_back, refuse_another_plan
 from thunderctl.runs.store import RunFolder, find_run
+from thunderctl.runs.tasks import TaskPlan
+from thunderctl.workload.coding_tools import CodingToolsWorkload
 
 TEMPERATURE = 1.0
 """Of live answers, where nothing is said: without chance, the samples of a group would be one and the same."""
@@ -81,6 +83,13 @@ class RolloutAsked:
             groups = groups or -(-agents // rules.samples)
             asked = replace(asked, programs=groups * rules.samples)
         work = make_plan(asked, resolved, cut_to_fit=True)
+        parser = resolved.profile.model.tool_call_parser
+        calls = isinstance(work, TaskPlan) and isinstance(work.workload, CodingToolsWorkload)
+        if calls and work.kind == "live" and parser not in (None, "hermes"):
+            raise UsageError(
+                f"roll-outs read tool calls as Hermes writes them, and model.tool_call_parser is {parser!r}",
+                hint="take a model that writes them so, or a workload of plain text",
+            )
         sampling = dict(self.sampling)
         if work.kind == "live":
             sampling.setdefault("temperature", TEMPERATURE)

@@ -96,14 +96,20 @@ class Row:
         }  # fmt: skip
 
 
+def is_to_be_judged(sample: Sample) -> bool:
+    """Whether it handed something in, or is a trace's, which nobody can judge."""
+    return sample.status in ("submitted", "finished") and not sample.error
+
+
 def rows_of(groups: Iterable[Group], *, failed: Failed = "drop", unjudged: float = 0.0) -> list[Row]:
     """The rows of groups in order: those of a sample next to each other, and of a group.
 
     ``unjudged``: reward of a sample that ended by itself with nothing to judge (out of steps, no usable answer).
-    ``UsageError`` if no sample of any group was judged: then every reward would be made up.
+    ``UsageError`` if samples handed something in, and none of them was judged: then every reward would be made up.
     """
     given = list(groups)
-    if not any(sample.reward is not None for group in given for sample in group.samples):
+    every = [sample for group in given for sample in group.samples]
+    if any(is_to_be_judged(sample) for sample in every) and not any(sample.reward is not None for sample in every):
         raise UsageError(
             "none of these samples has a reward, so there is nothing to learn from",
             hint="take a workload that is judged, without --no-judge; or set each sample's reward yourself",
@@ -129,7 +135,7 @@ def reward_of(sample: Sample, unjudged: float = 0.0) -> float | None:
         return None
     if sample.reward is not None:
         return sample.reward
-    return unjudged if sample.status in ("step limit", "format errors", "trajectory ended") else None
+    return unjudged if sample.status in ("step limit", "context full", "format errors", "trajectory ended") else None
 
 
 def _logprobs(rows: Sequence[Row], trainer: str, *, needed: bool) -> list[list[float]] | None:
@@ -152,7 +158,7 @@ def _logprobs(rows: Sequence[Row], trainer: str, *, needed: bool) -> list[list[f
 
 SLIME_STATUS = {
     "submitted": "completed", "finished": "completed", "trajectory ended": "completed", "format errors": "completed",
-    "step limit": "truncated", "cut off": "aborted", "failed": "failed",
+    "step limit": "truncated", "context full": "truncated", "cut off": "aborted", "failed": "failed",
 }  # fmt: skip
 """Values of ``Sample.Status``."""
 
@@ -332,6 +338,7 @@ def to_trl(
     TRL knows groups by their place alone, ``num_generations`` rows each. So a sample of several segments, or groups of
     different sizes, are a ``UsageError`` here: advantages would be taken over rows that are not of one task.
     """
+    groups = list(groups)
     rows = rows_of(groups, failed=failed, unjudged=unjudged)
     given = _logprobs(rows, "TRL", needed=logprobs)
     sizes: dict[str, int] = {}
@@ -349,6 +356,13 @@ def to_trl(
             f"group {one} has {few} rows and group {other} {most}, and TRL wants them of one size",
             hint='keep failed samples masked (failed="mask"), or leave the smaller groups out',
         )
+    for group in groups:
+        if sizes.get(group.name, 0) != len(group.samples):
+            raise UsageError(
+                f"group {group.name} has {len(group.samples)} samples and {sizes.get(group.name, 0)} rows; TRL wants "
+                "num_generations rows of each",
+                hint='keep failed samples masked (failed="mask"), or leave that group out',
+            )
     return {
         "prompt_ids": [row.prompt for row in rows],
         "completion_ids": [row.response for row in rows],

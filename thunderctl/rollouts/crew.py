@@ -56,6 +56,8 @@ class Work:
     async def run(self) -> None:
         self.crew.began(self)
         self._inner = asyncio.create_task(self.agent.run())
+        if self._cut:  # its group closed between its choice and its begin
+            self._inner.cancel()
         stopped = True
         try:
             await self._inner
@@ -67,13 +69,14 @@ class Work:
             stopped = False
             if self.rollout.status == "running":  # it was cut off before its first line
                 self.rollout.status = "cut off"
+                self.crew.never_worked(self)
         finally:
             self.crew.ended(self, stopped=stopped)
 
     def cut_off(self) -> None:
         """End it now: its call is aborted and its environment goes."""
+        self._cut = True
         if self._inner is not None and not self._inner.done():
-            self._cut = True
             self._inner.cancel()
 
     def sample(self) -> Sample:
@@ -240,6 +243,12 @@ class GroupCrew:
         if of is not None:
             of.first_call = min(step["at"], of.first_call if of.first_call is not None else step["at"])
         self._tell_step(rollout, step)
+
+    def never_worked(self, work: Work) -> None:
+        """It was cut off before its agent's first line: what was prepared for it goes."""
+        work.rollout.started = work.rollout.ended = self._desk.clock()
+        if isinstance(work.agent, TaskAgent):
+            self._do(work.agent.dismiss())
 
     def ended(self, work: Work, *, stopped: bool) -> None:
         """``stopped``: by the end of the run, which leaves its group as it is."""

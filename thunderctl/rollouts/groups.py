@@ -144,6 +144,10 @@ class OpenGroup:
         # Of the marked ones those that have something to show come first.
         marked.sort(key=lambda sample: sample.steps == 0)
         kept = [*self._done, *marked[:lacking]]
+        last = max((sample.ended for sample in kept), default=began)
+        for sample in kept:
+            if sample.error == NEVER_BEGAN:  # it waited for nobody
+                sample.started = sample.ended = max(began, last)
         begun = [sample for sample in marked[lacking:] if sample.error != NEVER_BEGAN]
         return Group(
             self.name,

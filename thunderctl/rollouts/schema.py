@@ -25,7 +25,7 @@ BREAKS = ("rewritten", "compacted", "truncated", "template")
 """Why a prompt does not extend what was there: the agent sent other messages, put a summary in their place, cut their
 beginning off; or the model's chat template cannot put messages behind an answer as it was said."""
 STATUSES = (
-    "submitted", "step limit", "format errors", "trajectory ended", "finished", "failed", "cut off",
+    "submitted", "step limit", "context full", "format errors", "trajectory ended", "finished", "failed", "cut off",
 )  # fmt: skip
 """How a sample's agent may have ended."""
 
@@ -114,8 +114,8 @@ class Sample:
     kind: str
     """``live``, ``replay`` or ``trace``."""
     status: str
-    """How its agent ended: ``submitted``, ``step limit``, ``format errors``, ``trajectory ended``, ``finished`` (a
-    trace), ``failed``; or ``cut off`` by the group's time-out or because the group had enough."""
+    """How its agent ended: ``submitted``, ``step limit``, ``context full``, ``format errors``, ``trajectory ended``,
+    ``finished`` (a trace), ``failed``; or ``cut off`` by the group's time-out or because the group had enough."""
     reward: float | None = None
     """What the workload's scoring gives: 1 resolved, 0 not; ``None`` if it was not judged."""
     parts: dict[str, float] = field(default_factory=dict)

@@ -54,8 +54,8 @@ class Doors:
         timeout = aiohttp.ClientTimeout(total=limit_s)
         try:
             async with self._session.post(self.url + path, json=body, timeout=timeout) as answer:
-                text = await answer.text()
-        except (aiohttp.ClientError, TimeoutError) as lost:
+                text = await answer.text(errors="replace")
+        except (aiohttp.ClientError, TimeoutError, OSError) as lost:
             raise EngineError(f"{self.name}: POST {path}: {lost or type(lost).__name__}") from lost
         if answer.status == 404:
             raise EngineError(
