@@ -11,8 +11,8 @@ import msgspec
 
 from thunderctl.core.effects import Effect
 
-KEPT = 200_000
-"""About 40 MB."""
+KEPT = 100_000
+"""About 20 MB."""
 
 
 class Decisions:
