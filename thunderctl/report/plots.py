@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -78,14 +79,8 @@ def _over_agents(
     return Figure(title, note, data, {"xaxis": horizontal, "yaxis": vertical})
 
 
-def _memory(sweep: Sweep, policy: str) -> Figure:
-    """Each worker's memory over time, at the largest number of agents."""
-    agents = sweep.agents[-1]
-    memory = sweep.at(agents, policy).memory
-    top = max(
-        (share for name in sweep.policies for line in sweep.at(agents, name).memory.values() for _, share in line),
-        default=1.0,
-    )
+def memory_lines(memory: Mapping[str, Sequence[tuple[float, float]]]) -> list[dict[str, Any]]:
+    """A line for each worker, of (seconds, share of its KV capacity)."""
     data = []
     for number, (worker, line) in enumerate(memory.items()):
         every = max(1, -(-len(line) // POINTS))
@@ -103,6 +98,17 @@ def _memory(sweep: Sweep, policy: str) -> Figure:
                 },
             }
         )
+    return data
+
+
+def _memory(sweep: Sweep, policy: str) -> Figure:
+    """Each worker's memory over time, at the largest number of agents."""
+    agents = sweep.agents[-1]
+    memory = sweep.at(agents, policy).memory
+    top = max(
+        (share for name in sweep.policies for line in sweep.at(agents, name).memory.values() for _, share in line),
+        default=1.0,
+    )
     layout = {
         "xaxis": {"title": {"text": "seconds (simulated)"}},
         "yaxis": {"title": {"text": "share of KV capacity"}, "range": [0, max(1.0, top) * 1.05]},
@@ -111,7 +117,7 @@ def _memory(sweep: Sweep, policy: str) -> Figure:
         f"Memory of each worker under {policy}, {agents} agents (simulated)",
         "Tokens of the programs placed on a worker ÷ its KV capacity; above 1 they do not fit. "
         "The paper's Figure 2a in shape.",
-        data,
+        memory_lines(memory),
         layout,
     )
 

@@ -21,6 +21,7 @@ from thunderctl.report.blocking import Blocking
 from thunderctl.report.experiment import interval
 from thunderctl.report.page import COLOURS, Figure, document, section
 from thunderctl.report.page import table as html_table
+from thunderctl.report.plots import memory_lines
 
 SCHEMA = 1
 PAPER = {"light": 1.79, "heavy": 3.92}
@@ -359,23 +360,10 @@ def apart(memory: Lines) -> list[tuple[float, float]]:
 
 
 def _memory(found: Measured, load: str, outcome: Outcome) -> Figure:
-    data = []
-    for number, (worker, line) in enumerate(outcome.memory.items()):
-        every = max(1, -(-len(line) // POINTS))
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": escape(worker),
-                "x": [round(at, 1) for at, _ in line[::every]],
-                "y": [round(share, 4) for _, share in line[::every]],
-                "line": {"color": COLOURS[number % len(COLOURS)], "width": 1.5},
-            }
-        )
     return Figure(
         f"Memory of each worker under {outcome.arm}, {load} load ({found.kind})",
         "Tokens of the programs placed on a worker ÷ its KV capacity; above 1 they do not fit.",
-        data,
+        memory_lines(outcome.memory),
         _axes("share of KV capacity"),
     )
 
